@@ -36,12 +36,12 @@ func (h *Header) Hash() [32]byte {
 }
 
 // Job is one block template, cut open where searchers may change it. A Job is
-// immutable once published; its ID is never used again.
+// immutable once published; its ID is never used again. When PrevBlock differs
+// from the job before, solutions of that job have become worthless; when it is
+// the same, they still make a block.
 type Job struct {
 	ID     uint64 // rising; unique for the life of the process
 	Height uint32
-	// Clean says that solutions of earlier jobs are worthless: the parent changed.
-	Clean bool
 	// Fallback says that Height is a slot: the block only becomes valid once
 	// the validators have missed it, and an early solution is held until then.
 	Fallback bool
