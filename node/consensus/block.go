@@ -1,0 +1,186 @@
+package consensus
+
+import (
+	"bytes"
+
+	"qcitycoin.org/qcity/node/types"
+)
+
+// Coinbase scripts hold 2 to 100 bytes, the first of which push the height.
+const (
+	minCoinbaseScript = 2
+	maxCoinbaseScript = 100
+)
+
+// CheckBlock applies the rules that need nothing but the block: its size, its
+// Merkle root, and that the first transaction and no other is a coinbase.
+func (n *Network) CheckBlock(b *types.Block) error {
+	if size := len(b.Bytes()); size > int(n.MaxBlockBytes) {
+		return broken(RuleBlockBytes, "%d bytes, limit %d", size, n.MaxBlockBytes)
+	}
+	root, mutated := types.MerkleRoot(b.TxIDs())
+	if root != b.MerkleRoot {
+		return broken(RuleMerkleRoot, "transactions have root %s, header says %s", root, b.MerkleRoot)
+	}
+	if mutated {
+		return broken(RuleMerkleMutated, "transactions are repeated")
+	}
+	if len(b.Transactions) == 0 || !b.Transactions[0].IsCoinbase() {
+		return broken(RuleNoCoinbase, "block %s", b.Header.ID())
+	}
+	for i, tx := range b.Transactions[1:] {
+		if tx.IsCoinbase() {
+			return broken(RuleExtraCoinbase, "transaction %d", i+1)
+		}
+	}
+	return nil
+}
+
+// Connect checks a block against its parent and the coins it spends, and
+// returns the state after it and what it changes. coins must hold every output
+// spent by the block that existed before it; others are ignored. The clock is
+// the caller's: see CheckFuture. Errors that wrap a Rule are the block's fault.
+func Connect(parent *State, b *types.Block, coins Coins) (State, Diff, error) {
+	if err := ValidateHeader(parent, &b.SignedHeader); err != nil {
+		return State{}, Diff{}, err
+	}
+	if err := parent.Network.CheckBlock(b); err != nil {
+		return State{}, Diff{}, err
+	}
+	diff, err := ValidateBody(parent, b, coins)
+	if err != nil {
+		return State{}, Diff{}, err
+	}
+	return parent.child(&b.SignedHeader), diff, nil
+}
+
+// ValidateBody checks the transactions of a block whose header may still be
+// unsolved or unsigned: the block template and the proposal of a slot are
+// checked with the very rules the network will apply. A CoinOnline is expected
+// when VchBlockSig is not empty; of it only the signer's index is read.
+func ValidateBody(parent *State, b *types.Block, coins Coins) (Diff, error) {
+	view := make(Coins, len(coins))
+	for o, c := range coins {
+		view[o] = c
+	}
+	var diff Diff
+	var total Spend
+	created := make(map[types.OutPoint]bool)
+	for i, tx := range b.Transactions {
+		if i > 0 {
+			spend, err := ValidateTransaction(parent, tx, view)
+			if err != nil {
+				return Diff{}, err
+			}
+			// One fee is at most MaxMoney, so the sum is checked before it can overflow.
+			if total.Fee += spend.Fee; !types.ValidAmount(total.Fee) {
+				return Diff{}, broken(RuleTxAmount, "fees add up to %d", total.Fee)
+			}
+			if total.SigOps += spend.SigOps; total.SigOps > int(parent.Network.MaxSigOps) {
+				return Diff{}, broken(RuleSigOps, "%d signature checks, limit %d", total.SigOps, parent.Network.MaxSigOps)
+			}
+			for j := range tx.Inputs {
+				prev := tx.Inputs[j].Previous
+				if !created[prev] {
+					diff.Spent = append(diff.Spent, UTXO{OutPoint: prev, Coin: view[prev]})
+				}
+				delete(created, prev)
+				delete(view, prev)
+			}
+		}
+		for _, u := range outputs(parent, tx, i == 0) {
+			created[u.OutPoint] = true
+			view[u.OutPoint] = u.Coin
+		}
+	}
+	if err := checkFirst(parent, b, total.Fee); err != nil {
+		return Diff{}, err
+	}
+	return Undo(parent, b, diff.Spent), nil
+}
+
+// checkFirst checks the coinbase of a mined block or the CoinOnline of a signed one.
+func checkFirst(parent *State, b *types.Block, fees int64) error {
+	if b.IsSigned() {
+		sig, err := types.ParseBlockSig(b.VchBlockSig)
+		if err != nil {
+			return &RuleError{Rule: RuleSigFormat, Detail: "VchBlockSig", Cause: err}
+		}
+		return ValidateCoinOnline(parent, b.Transactions[0], sig.Index, &fees)
+	}
+	tx := b.Transactions[0]
+	if err := checkCoinbaseScript(parent, tx); err != nil {
+		return err
+	}
+	if len(tx.Outputs) == 0 {
+		return broken(RuleTxEmpty, "coinbase has no outputs")
+	}
+	paid, err := parent.Network.checkOutputs(tx.Outputs)
+	if err != nil {
+		return err
+	}
+	if most := parent.Subsidy() + fees; paid > most {
+		return broken(RuleCoinbaseValue, "coinbase pays %s, subsidy and fees are %s", types.FormatAmount(paid), types.FormatAmount(most))
+	}
+	return nil
+}
+
+func checkCoinbaseScript(parent *State, tx *types.Transaction) error {
+	if !tx.IsCoinbase() {
+		return broken(RuleNoCoinbase, "first transaction spends something")
+	}
+	script := tx.Inputs[0].SignatureScript
+	if n := len(script); n < minCoinbaseScript || n > maxCoinbaseScript {
+		return broken(RuleCoinbaseScript, "%d bytes, want %d to %d", n, minCoinbaseScript, maxCoinbaseScript)
+	}
+	if want := types.HeightScript(parent.ChildHeight()); !bytes.HasPrefix(script, want) {
+		return broken(RuleCoinbaseScript, "script %x does not start with height %d (%x)", script, parent.ChildHeight(), want)
+	}
+	return checkLockTime(parent, tx)
+}
+
+// ValidateCoinOnline checks the first transaction of a signed block (C3, P11,
+// P12). fees is what the block's other transactions pay, or nil where that is
+// unknown: then any amount passes, as the signer, who sees no other
+// transaction, must leave it to the node.
+func ValidateCoinOnline(parent *State, tx *types.Transaction, index uint8, fees *int64) error {
+	if err := checkCoinbaseScript(parent, tx); err != nil {
+		return err
+	}
+	n, outs := parent.Network, tx.Outputs
+	if len(outs) < 2 || len(outs) > 3 {
+		return broken(RuleCoinOnline, "%d outputs, want 2 or 3", len(outs))
+	}
+	if outs[0].Value != 0 || len(outs[0].PkScript) != 0 {
+		return broken(RuleCoinOnline, "first output must be empty")
+	}
+	if int(index) >= len(parent.Validators().Keys) {
+		return broken(RuleValidator, "index %d in a set of %d", index, len(parent.Validators().Keys))
+	}
+	key := parent.Validators().Keys[index]
+	if !bytes.Equal(outs[1].PkScript, types.KeyScript(key)) {
+		return broken(RuleCoinOnlinePay, "second output does not pay validator %d, %s", index, key)
+	}
+	if !types.ValidAmount(outs[1].Value) || (fees != nil && outs[1].Value != *fees) {
+		return broken(RuleCoinOnlinePay, "second output pays %d, not exactly the fees", outs[1].Value)
+	}
+	if len(outs) == 3 {
+		return n.checkRecords(&outs[2])
+	}
+	return nil
+}
+
+// checkRecords checks the third output of a CoinOnline: a data output whose
+// bytes are a list of governance records (certificates, set changes, evidence,
+// ledger root). The network has not activated any record kind yet, so the only
+// valid list is the empty one.
+func (n *Network) checkRecords(out *types.TxOut) error {
+	t, err := types.ParseTemplate(out.PkScript)
+	if err != nil || t.Kind != types.NullData || out.Value != 0 {
+		return broken(RuleCoinOnline, "third output must be zero-value data")
+	}
+	if len(t.Data) > 0 {
+		return broken(RuleCoinOnlineData, "record kind %d is not defined", t.Data[0])
+	}
+	return nil
+}

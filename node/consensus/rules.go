@@ -1,0 +1,100 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Rule names a rule of the chain. A violated rule is found with
+// errors.Is(err, RuleXxx); its text is stable and travels in reject messages.
+type Rule string
+
+func (r Rule) Error() string { return string(r) }
+
+// The rules. Each is checked in exactly one place.
+const (
+	// Headers.
+	RulePrevBlock  Rule = "prev-block"      // header does not name the parent
+	RuleTimeOrder  Rule = "time-order"      // C1: time not after the parent's
+	RuleTimeFuture Rule = "time-future"     // C1: time too far ahead of the clock; temporary
+	RuleBits       Rule = "bits"            // bits differ from what ASERT asks for
+	RuleWork       Rule = "proof-of-work"   // C2: hash above the target
+	RuleNotASlot   Rule = "not-a-slot"      // C2: VchBlockSig at a height that is no slot
+	RuleSigFormat  Rule = "sig-format"      // C3: VchBlockSig is not index ‖ r ‖ s
+	RuleValidator  Rule = "validator"       // C3: index is not in the validator set
+	RuleSlotNonce  Rule = "slot-nonce"      // C3: nonce of a signed block is not zero
+	RuleSlotEarly  Rule = "slot-early"      // C3: signed before the validator's rank delay
+	RuleSlotLate   Rule = "slot-late"       // C3: signed after the slot closed
+	RuleBlockSig   Rule = "block-signature" // C5: signature does not verify
+	RuleFallback   Rule = "fallback-early"  // C4: mined slot block before the slot opened to miners
+
+	// Blocks.
+	RuleMerkleRoot     Rule = "merkle-root"       // header commits to other transactions
+	RuleMerkleMutated  Rule = "merkle-mutated"    // two equal subtrees (CVE-2012-2459); not the header's fault
+	RuleBlockBytes     Rule = "block-bytes"       // block is too large
+	RuleSigOps         Rule = "signature-ops"     // too many signature checks in a block
+	RuleNoCoinbase     Rule = "no-coinbase"       // first transaction is no coinbase
+	RuleExtraCoinbase  Rule = "extra-coinbase"    // a later transaction is a coinbase
+	RuleCoinbaseScript Rule = "coinbase-script"   // script is not 2–100 bytes starting with the height (BIP 34)
+	RuleCoinbaseValue  Rule = "coinbase-value"    // coinbase pays more than subsidy and fees
+	RuleCoinOnline     Rule = "coinonline-shape"  // C3: not 2 or 3 outputs, first empty, third data
+	RuleCoinOnlinePay  Rule = "coinonline-fees"   // C3: second output is not exactly the fees to the signer
+	RuleCoinOnlineData Rule = "coinonline-record" // third output holds a record of no known kind
+
+	// Transactions.
+	RuleTxEmpty     Rule = "tx-empty"      // no inputs or no outputs
+	RuleTxAmount    Rule = "tx-amount"     // an amount or a sum is out of range
+	RuleTxDuplicate Rule = "tx-duplicate"  // the same output is spent twice in one transaction
+	RuleTxNullInput Rule = "tx-null-input" // an input spends the null outpoint
+	RuleTxTemplate  Rule = "tx-template"   // an output script is none of the templates
+	RuleTxData      Rule = "tx-data"       // a data output carries value or too many bytes
+	RuleTxLockTime  Rule = "tx-lock-time"  // lock time not reached
+	RuleTxSequence  Rule = "tx-sequence"   // relative lock time not reached (BIP 68)
+	RuleTxMissing   Rule = "tx-missing"    // an output that is spent does not exist
+	RuleTxImmature  Rule = "tx-immature"   // a coinbase output is spent too early
+	RuleTxValue     Rule = "tx-value"      // outputs exceed inputs
+	RuleTxScript    Rule = "tx-script"     // an input is not authorised
+)
+
+// RuleError says which rule something breaks and how. It unwraps to the Rule,
+// and to the cause where there is one.
+type RuleError struct {
+	Rule   Rule
+	Detail string
+	Cause  error
+}
+
+func (e *RuleError) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("%s: %s: %v", e.Rule, e.Detail, e.Cause)
+	}
+	return fmt.Sprintf("%s: %s", e.Rule, e.Detail)
+}
+
+// Unwrap gives errors.Is the rule and the cause.
+func (e *RuleError) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{e.Rule}
+	}
+	return []error{e.Rule, e.Cause}
+}
+
+func broken(r Rule, format string, args ...any) error {
+	return &RuleError{Rule: r, Detail: fmt.Sprintf(format, args...)}
+}
+
+// RuleOf returns the rule an error reports, and false when it reports none:
+// such an error is an I/O failure or a bug, and says nothing about the block.
+func RuleOf(err error) (Rule, bool) {
+	var r Rule
+	ok := errors.As(err, &r)
+	return r, ok
+}
+
+// BlamesBlock reports whether err proves that the block with this id can never
+// be valid. A time ahead of the clock may become valid, and a mutated or
+// mismatched transaction list is not what the header committed to.
+func BlamesBlock(err error) bool {
+	r, ok := RuleOf(err)
+	return ok && r != RuleTimeFuture && r != RuleMerkleMutated && r != RuleMerkleRoot
+}
