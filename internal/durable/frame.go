@@ -148,9 +148,12 @@ func torn(tail []byte, offset int64, maxRecord int) string {
 // findRecord returns the index of the first good record after the start of
 // tail, or -1.
 func findRecord(tail []byte, offset int64, maxRecord int) int {
-	end := offset + int64(len(tail))
 	for p := 1; p+frameSize < len(tail); p++ {
-		if _, err := readRecord(bytes.NewReader(tail[p:]), offset+int64(p), end, maxRecord); err == nil {
+		n, rest := int64(binary.LittleEndian.Uint32(tail[p:])), tail[p+frameSize:]
+		if n == 0 || n > int64(min(maxRecord, len(rest))) {
+			continue
+		}
+		if binary.LittleEndian.Uint32(tail[p+4:]) == checksum(offset+int64(p), rest[:n]) {
 			return p
 		}
 	}

@@ -1,0 +1,4 @@
+package durable
+
+// WriteFileOn is WriteFile on a file system that fails.
+var WriteFileOn = writeFile
