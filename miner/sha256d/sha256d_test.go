@@ -1,0 +1,264 @@
+package sha256d
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"qcitycoin.org/qcity/hw"
+	"qcitycoin.org/qcity/miner/work"
+)
+
+// eachKernel runs a test for every kernel this machine can run.
+func eachKernel(t *testing.T, test func(*testing.T, Kernel)) {
+	ran := 0
+	for _, k := range Kernels() {
+		if missing := k.Missing(hw.Features()); len(missing) > 0 {
+			t.Logf("kernel %s needs %v: not run here", k.Name, missing)
+			continue
+		}
+		ran++
+		t.Run(k.Name, func(t *testing.T) { test(t, k) })
+	}
+	if ran == 0 {
+		t.Fatal("no kernel runs on this machine")
+	}
+}
+
+func TestSelfTestPasses(t *testing.T) {
+	eachKernel(t, func(t *testing.T, k Kernel) {
+		if err := SelfTest(k); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// realHeaders are Bitcoin main-net headers with the hash the network knows
+// them by, in the usual reversed notation.
+var realHeaders = []struct {
+	name             string
+	version          uint32
+	previous, merkle string
+	time, bits       uint32
+	nonce            uint32
+	hash             string
+	targetShift      uint // target = mantissa << shift
+	targetMantissa   int64
+}{
+	{
+		"block 0", 1, strings.Repeat("0", 64),
+		"4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b", 1231006505, 0x1d00ffff, 2083236893,
+		"000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f", 208, 0xffff,
+	},
+	{
+		"block 1", 1, "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+		"0e3e2357e806b6cdb1f70b54c3a3a17b6714ee1f0e68bebb44a74b1efd512098", 1231469665, 0x1d00ffff, 2573394689,
+		"00000000839a8e6886ab5951d76f411475428afc90947ee320161bbf18eb6048", 208, 0xffff,
+	},
+	{
+		"block 125552", 1, "00000000000008a3a41b85b8b29ad444def299fee21793cd8b9e567eab02cd81",
+		"2b12fcf1b09288fcaff797d71e950e71ae42b91e8bdb2304758dfcffc2b620e3", 0x4dd7f5c7, 0x1a44b9f2, 0x9546a142,
+		"00000000000000001e8d6829a8a21adc5d38d0a473b144b6765798e61f98bd1d", 184, 0x44b9f2,
+	},
+}
+
+func reversed(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 32 {
+		t.Fatalf("bad hash %q", s)
+	}
+	slices.Reverse(b)
+	return b
+}
+
+func TestFindsRealBlocks(t *testing.T) {
+	for _, r := range realHeaders {
+		t.Run(r.name, func(t *testing.T) {
+			var h work.Header
+			copy(h[4:], reversed(t, r.previous))
+			copy(h[36:], reversed(t, r.merkle))
+			binary.LittleEndian.PutUint32(h[68:], r.time)
+			binary.LittleEndian.PutUint32(h[72:], r.bits)
+			target := work.TargetFromBig(new(big.Int).Lsh(big.NewInt(r.targetMantissa), r.targetShift))
+			eachKernel(t, func(t *testing.T, k Kernel) {
+				// Other versions ride along, as when rolling.
+				w := Work{Header: h, Versions: versionsFrom(r.version, max(k.Lanes, 3)), Target: target}
+				s := NewScanner(k)
+				if err := s.Prepare(&w); err != nil {
+					t.Fatal(err)
+				}
+				_, hits := s.Scan(r.nonce-500, 1000, nil)
+				if diff := cmp.Diff([]Hit{{r.version, r.nonce}}, hits); diff != "" {
+					t.Fatal(diff)
+				}
+				solved := h
+				binary.LittleEndian.PutUint32(solved[0:], hits[0].Version)
+				binary.LittleEndian.PutUint32(solved[76:], hits[0].Nonce)
+				first := sha256.Sum256(solved[:])
+				hash := sha256.Sum256(first[:])
+				if want := reversed(t, r.hash); !slices.Equal(hash[:], want) {
+					t.Fatalf("hash %x, the network says %x", hash, want)
+				}
+			})
+		})
+	}
+}
+
+// TestMatchesReference compares whole answers on random work.
+func TestMatchesReference(t *testing.T) {
+	eachKernel(t, func(t *testing.T, k Kernel) {
+		s := NewScanner(k) // one for all: no state may leak from work to work
+		rapid.Check(t, func(t *rapid.T) {
+			w := Work{
+				Header:   work.Header(rapid.SliceOfN(rapid.Byte(), 80, 80).Draw(t, "header")),
+				Versions: rapid.SliceOfNDistinct(rapid.Uint32(), 1, MaxVersions, rapid.ID).Draw(t, "versions"),
+			}
+			n := rapid.IntRange(1, 100).Draw(t, "n")
+			first := uint32(rapid.Uint64Range(0, NonceSpace-uint64(n)).Draw(t, "first"))
+			w.Target = drawTarget(t, &w, first, n)
+			checkScan(t, s, &w, first, n)
+		})
+	})
+}
+
+func drawTarget(t *rapid.T, w *Work, first uint32, n int) work.Target {
+	best := bestHash(*w, first, n)
+	one := big.NewInt(1)
+	return rapid.OneOf(
+		rapid.Just(work.TargetFromBig(best)),
+		rapid.Just(work.TargetFromBig(new(big.Int).Sub(best, one))),
+		rapid.Map(rapid.UintRange(200, 256), func(n uint) work.Target {
+			return work.TargetFromBig(new(big.Int).Sub(new(big.Int).Lsh(one, n), one))
+		}),
+	).Draw(t, "target")
+}
+
+type fataler interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
+func checkScan(t fataler, s *Scanner, w *Work, first uint32, n int) {
+	t.Helper()
+	if err := s.Prepare(w); err != nil {
+		t.Fatal(err)
+	}
+	keep := Hit{7, 7} // what was in the slice before stays
+	hashes, hits := s.Scan(first, n, []Hit{keep})
+	if want := uint64(n * len(w.Versions)); hashes != want {
+		t.Fatalf("%d hashes counted, want %d", hashes, want)
+	}
+	if hits[0] != keep {
+		t.Fatalf("earlier hits were overwritten: %v", hits)
+	}
+	got := slices.Clone(hits[1:])
+	sortHits(got)
+	if want := reference(w, first, n); !slices.Equal(got, want) {
+		t.Fatalf("found %v, want %v", got, want)
+	}
+}
+
+func FuzzKernels(f *testing.F) {
+	f.Add(genesis[:], uint32(genesisNonce-5), uint8(20), uint8(1), uint16(224))
+	f.Add(make([]byte, 80), uint32(NonceSpace-1), uint8(1), uint8(16), uint16(256))
+	f.Add(make([]byte, 80), uint32(0), uint8(255), uint8(3), uint16(250))
+	f.Fuzz(func(t *testing.T, header []byte, first uint32, n, versions uint8, bits uint16) {
+		if len(header) != 80 || n == 0 || uint64(first)+uint64(n) > NonceSpace {
+			t.Skip()
+		}
+		one := big.NewInt(1)
+		target := new(big.Int).Sub(new(big.Int).Lsh(one, uint(bits%257)), one)
+		base := binary.LittleEndian.Uint32(header) &^ work.VersionMask
+		w := Work{
+			Header: work.Header(header), Versions: versionsFrom(base, 1+int(versions%MaxVersions)),
+			Target: work.TargetFromBig(target),
+		}
+		for _, k := range Kernels() {
+			if len(k.Missing(hw.Features())) == 0 {
+				checkScan(t, NewScanner(k), &w, first, int(n))
+			}
+		}
+	})
+}
+
+func TestPrepareRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		versions []uint32
+		want     string
+	}{
+		{"no version", nil, "0 header versions"},
+		{"too many versions", versionsFrom(0, MaxVersions+1), "17 header versions"},
+		{"a version twice", []uint32{1, 0x20, 1}, "00000001 twice"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := NewScanner(Kernels()[0])
+			err := s.Prepare(&Work{Versions: c.versions})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v, want one with %q", err, c.want)
+			}
+			mustPanic(t, func() { s.Scan(0, 1, nil) })
+		})
+	}
+}
+
+func TestScanRefusesBadRanges(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		first uint32
+		n     int
+	}{
+		{"empty", 0, 0},
+		{"negative", 0, -1},
+		{"one past the end", NonceSpace - 1, 2},
+		{"whole space from 1", 1, NonceSpace},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := NewScanner(Kernels()[0])
+			if err := s.Prepare(&Work{Versions: []uint32{1}}); err != nil {
+				t.Fatal(err)
+			}
+			mustPanic(t, func() { s.Scan(c.first, c.n, nil) })
+		})
+	}
+}
+
+func mustPanic(t *testing.T, f func()) {
+	t.Helper()
+	defer func() {
+		if recover() == nil {
+			t.Fatal("no panic")
+		}
+	}()
+	f()
+}
+
+func BenchmarkKernel(b *testing.B) {
+	for _, k := range Kernels() {
+		if len(k.Missing(hw.Features())) > 0 {
+			continue
+		}
+		b.Run(k.Name, func(b *testing.B) {
+			s := NewScanner(k)
+			if err := s.Prepare(&Work{Header: genesis, Versions: versionsFrom(1, k.Lanes)}); err != nil {
+				b.Fatal(err)
+			}
+			var hashes uint64
+			for b.Loop() {
+				n, _ := s.Scan(0, callHashes/k.Lanes, nil)
+				hashes += n
+			}
+			b.ReportMetric(float64(hashes)/b.Elapsed().Seconds()/1e6, "MH/s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
