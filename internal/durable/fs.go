@@ -87,22 +87,7 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// Lock uses flock(2): it belongs to the open file, so that the kernel drops it
-// when the process dies and a forgotten lock file never blocks a restart.
-func (f osFile) Lock() error {
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, syscall.EINTR):
-		case errors.Is(err, syscall.EWOULDBLOCK):
-			return ErrInUse
-		default:
-			return fmt.Errorf("flock: %w", err)
-		}
-	}
-}
+func (f osFile) Lock() error { return flock(int(f.Fd())) }
 
 // explain names a full disk as such; other errors pass unchanged.
 func explain(err error) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -140,6 +141,16 @@ func checkLocked(t *testing.T, dir string, pid int) {
 
 func TestLockDir(t *testing.T) {
 	dir := t.TempDir()
+	if _, err := durable.LockDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	runtime.GC() // a lock whose handle was dropped still holds
+	if _, err := durable.LockDir(dir); !errors.Is(err, durable.ErrInUse) {
+		t.Errorf("second lock after a collection: %v", err)
+	}
+
+	dir = t.TempDir()
 	for range 2 { // a lock that was given back can be taken again
 		lock, err := durable.LockDir(dir)
 		if err != nil {

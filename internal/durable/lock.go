@@ -7,38 +7,42 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
-// DirLock is the exclusive right to a data directory.
-type DirLock struct{ f *os.File }
+// DirLock is the exclusive right to a data directory. It is a bare file
+// descriptor because an *os.File that nobody refers to any more is closed by
+// the garbage collector, and its lock with it.
+type DirLock struct{ fd int }
 
 // LockDir takes the exclusive right to dir, which must exist, by locking its
 // file LOCK and writing our process id into it. The error wraps ErrInUse and
 // names the owner when somebody else has it. The right ends with Unlock or
 // with the process, however that ends; the file stays.
 func LockDir(dir string) (*DirLock, error) {
-	name := filepath.Join(dir, "LOCK")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	fd, err := syscall.Open(filepath.Join(dir, "LOCK"), syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", dir, explain(err))
 	}
-	if err := (osFile{f}).Lock(); err != nil {
+	if err := flock(fd); err != nil {
 		if errors.Is(err, ErrInUse) {
-			err = fmt.Errorf("%w%s: stop it first, or choose another directory", err, owner(f))
+			err = fmt.Errorf("%w%s: stop it first, or choose another directory", err, owner(fd))
 		}
-		return nil, fmt.Errorf("locking %s: %w", dir, errors.Join(err, f.Close()))
+		return nil, fmt.Errorf("locking %s: %w", dir, errors.Join(err, syscall.Close(fd)))
 	}
-	l := &DirLock{f}
-	if err := l.writePID(); err != nil {
-		return nil, fmt.Errorf("locking %s: %w", dir, errors.Join(explain(err), f.Close()))
+	if err := writePID(fd); err != nil {
+		return nil, fmt.Errorf("locking %s: %w", dir, errors.Join(explain(err), syscall.Close(fd)))
 	}
-	return l, nil
+	return &DirLock{fd}, nil
 }
 
 // owner reads the process id that the lock's holder wrote, if it got that far.
-func owner(f *os.File) string {
+func owner(fd int) string {
 	b := make([]byte, 20)
-	n, _ := f.ReadAt(b, 0)
+	n, err := syscall.Pread(fd, b, 0)
+	if err != nil {
+		return ""
+	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
 	if err != nil {
 		return ""
@@ -46,16 +50,33 @@ func owner(f *os.File) string {
 	return fmt.Sprintf(" (process %d)", pid)
 }
 
-func (l *DirLock) writePID() error {
-	if err := l.f.Truncate(0); err != nil {
+func writePID(fd int) error {
+	if err := syscall.Ftruncate(fd, 0); err != nil {
 		return err
 	}
-	_, err := l.f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	_, err := syscall.Pwrite(fd, []byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return err
 }
 
-// Unlock gives the directory back.
+// Unlock gives the directory back. It is called once.
 func (l *DirLock) Unlock() error {
 	// An empty file names nobody: the next owner's rival must not be told ours.
-	return errors.Join(l.f.Truncate(0), l.f.Close())
+	return errors.Join(syscall.Ftruncate(l.fd, 0), syscall.Close(l.fd))
+}
+
+// flock takes flock(2), which belongs to the open file: the kernel drops it
+// when the process dies, so that a forgotten lock never blocks a restart.
+func flock(fd int) error {
+	for {
+		err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return ErrInUse
+		default:
+			return fmt.Errorf("flock: %w", err)
+		}
+	}
 }
