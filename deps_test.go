@@ -1,0 +1,268 @@
+// Package test holds the checks that concern the whole module.
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "qcitycoin.org/qcity"
+
+// rooms says which of our packages each package may import: the table of the
+// design. "x/..." stands for x and everything below it; as a key it covers
+// packages that have no entry of their own. A package without an entry fails:
+// a new room is added here on purpose.
+var rooms = map[string][]string{
+	".": {}, // this test
+
+	"node/types":              {},
+	"node/ledger":             {"node/types"},
+	"node/consensus":          {"node/types", "node/ledger"},
+	"node/consensus/chaingen": {"node/types", "node/consensus"},
+	"node/chain":              {"node/types", "node/consensus"},
+	"node/store":              {"node/types", "node/consensus", "internal/durable"},
+	"node/mempool":            {"node/types", "node/consensus"},
+	"node/template":           {"node/types", "node/consensus", "miner/work"},
+	"node/p2p":                {"node/types", "node/consensus"},
+	"node/syncer":             {"node/types", "node/consensus"},
+	"node/rpc":                {"node/types", "node/consensus", "miner/work"},
+	"node/issuer/...":         {"node/types", "node/ledger", "node/issuer/..."},
+	"node":                    {"node/...", "miner/work", "internal/durable"},
+
+	"hw":             {},
+	"miner/work":     {},
+	"miner/sha256d":  {"hw", "miner/work"},
+	"miner":          {"hw", "miner/work", "miner/sha256d"},
+	"stratum":        {"miner/work"},
+	"stratum/server": {"miner/work", "stratum"},
+	"stratum/client": {"miner/work", "stratum"},
+	"stratum/sv2":    {"miner/work", "stratum"},
+
+	"signer/worker": {},
+	"signer/pkcs11": {"signer/worker"},
+	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker"},
+
+	"firmware-api": {"node/types", "hw", "miner/work"},
+	"configs":      {"node/types", "node/consensus"},
+
+	"internal/durable":             {},
+	"internal/durable/durabletest": {"internal/durable"},
+	"internal/simnet":              {"..."},
+	"internal/interop/...":         {"..."},
+
+	"cmd/qcity":     {"..."},
+	"cmd/qcity-p11": {"signer/worker", "signer/pkcs11"},
+}
+
+// pure packages may import only these standard packages and libraries. What
+// is not here has a clock, randomness, I/O, goroutines, locks or a logger.
+var (
+	pureRooms   = []string{"node/types", "node/consensus", "node/ledger"}
+	pureImports = []string{
+		"bytes", "cmp", "crypto/ecdsa", "crypto/elliptic", "crypto/hmac", "crypto/sha256", "crypto/sha512",
+		"crypto/subtle", "encoding", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
+		"errors", "fmt", "hash", "io", "iter", "maps", "math", "math/big", "math/bits", "slices", "sort",
+		"strconv", "strings", "unicode", "unicode/utf8",
+		"github.com/decred/dcrd/...", "github.com/holiman/uint256", "github.com/mr-tron/base58/...",
+	}
+)
+
+// exclusive names the only rooms that may import a package.
+var exclusive = []struct {
+	imported string
+	rooms    []string
+	// tests: anybody's tests may, too.
+	tests bool
+	why   string
+}{
+	{"go.etcd.io/bbolt/...", []string{"node/store"}, false, "the database format is a private matter of node/store"},
+	{"github.com/miekg/pkcs11/...", []string{"signer/pkcs11"}, false, "it needs cgo, and an HSM library may crash its process"},
+	{"signer/pkcs11", []string{"cmd/qcity-p11"}, false, "HSM libraries run in the worker process only, where a crash harms nobody"},
+	{"github.com/gorilla/...", []string{"firmware-api"}, true, "HTTP and WebSocket are firmware-api's business"},
+	{"github.com/danielgtaylor/huma/...", []string{"firmware-api"}, true, "HTTP and its documents are firmware-api's business"},
+	{"github.com/prometheus/...", []string{"firmware-api"}, true, "others hand out numbers, firmware-api publishes them"},
+	{"github.com/klauspost/cpuid/...", []string{"hw", "miner/sha256d"}, true, "everybody else asks hw what the machine can do"},
+	{"configs", []string{"cmd/qcity"}, true, "packages take the values they need from their constructor, not from a file format"},
+	{"internal/simnet", nil, true, "a simulation has no place in what ships"},
+	{"internal/interop/...", nil, true, "checks against foreign programs have no place in what ships"},
+	{"internal/durable/durabletest", []string{"internal/simnet"}, true, "a file system that fails on purpose has no place in what ships"},
+	{"node/consensus/chaingen", []string{"internal/simnet"}, true, "made-up blocks have no place in what ships"},
+	{"cmd/...", nil, false, "a program is nobody's library"},
+}
+
+// never holds the edges that stay forbidden even to tests: a test that needs
+// both sides belongs with the program or under internal.
+var never = []struct {
+	from, to []string
+	why      string
+}{
+	{
+		[]string{"miner/...", "stratum/...", "hw/..."},
+		[]string{"node/..."},
+		"mining speaks the vocabulary of miner/work and works against any chain",
+	},
+	{
+		[]string{"signer/...", "cmd/qcity-p11"},
+		[]string{"node/chain", "node/store", "node/p2p"},
+		"the signer trusts nothing of the node: it judges what it is sent by the pure rules alone",
+	},
+}
+
+// pkg is what go list tells about one package.
+type pkg struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+	CgoFiles                           []string
+}
+
+// edge is one import statement, with our own paths cut short.
+type edge struct {
+	from, to string
+	test     bool
+}
+
+func short(path string) string {
+	if path == module {
+		return "."
+	}
+	return strings.TrimPrefix(path, module+"/")
+}
+
+func ours(path string) bool { return path == module || strings.HasPrefix(path, module+"/") }
+
+// matches reports whether path is pattern, or lies below it for "x/...".
+func matches(pattern, path string) bool {
+	if pattern == "..." {
+		return true
+	}
+	base, tree := strings.CutSuffix(pattern, "/...")
+	return path == base || tree && strings.HasPrefix(path, base+"/")
+}
+
+func matchesAny(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, path) })
+}
+
+// room finds the entry of a package, the longest pattern winning.
+func room(path string) (may []string, ok bool) {
+	best := ""
+	for pattern := range rooms {
+		if matches(pattern, path) && len(pattern) > len(best) {
+			best = pattern
+		}
+	}
+	return rooms[best], best != ""
+}
+
+// check returns one sentence for each broken rule.
+func check(pkgs []pkg) []string {
+	var faults []string
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	own := map[string]bool{}
+	for _, p := range pkgs {
+		own[short(p.ImportPath)] = true
+	}
+	for _, p := range pkgs {
+		from := short(p.ImportPath)
+		may, ok := room(from)
+		if !ok {
+			fault("%s is not in the table of rooms: add it to the table on purpose, with what it may import", from)
+		}
+		if len(p.CgoFiles) > 0 && from != "signer/pkcs11" {
+			fault("%s uses cgo (%s): only signer/pkcs11 may, everything else builds with cgo off", from, strings.Join(p.CgoFiles, ", "))
+		}
+		for _, e := range edges(p) {
+			if own[e.to] && !e.test && ok && !matchesAny(may, e.to) {
+				fault("%s imports %s, which the table of rooms does not allow", e.from, e.to)
+			}
+			if !own[e.to] && !e.test && slices.Contains(pureRooms, from) && !matchesAny(pureImports, e.to) {
+				fault("%s imports %s: it is pure, without clock, randomness, I/O, goroutines, locks and logger, so that every node computes the same", e.from, e.to)
+			}
+			faults = append(faults, checkEdge(e)...)
+		}
+	}
+	return faults
+}
+
+// edges lists a package's imports once each; those of tests only are marked.
+func edges(p pkg) []edge {
+	from := short(p.ImportPath)
+	seen := map[string]bool{from: true, "C": true}
+	var all []edge
+	for i, list := range [][]string{p.Imports, p.TestImports, p.XTestImports} {
+		for _, path := range list {
+			to := path
+			if ours(path) {
+				to = short(path)
+			}
+			if !seen[to] {
+				seen[to] = true
+				all = append(all, edge{from, to, i > 0})
+			}
+		}
+	}
+	return all
+}
+
+func checkEdge(e edge) (faults []string) {
+	how := "imports"
+	if e.test {
+		how = "imports in its tests"
+	}
+	for _, x := range exclusive {
+		if matches(x.imported, e.to) && !matches(x.imported, e.from) && !slices.Contains(x.rooms, e.from) && !(x.tests && e.test) {
+			faults = append(faults, fmt.Sprintf("%s %s %s: %s", e.from, how, e.to, x.why))
+		}
+	}
+	for _, n := range never {
+		if matchesAny(n.from, e.from) && matchesAny(n.to, e.to) {
+			faults = append(faults, fmt.Sprintf("%s %s %s: %s", e.from, how, e.to, n.why))
+		}
+	}
+	return faults
+}
+
+// list asks go for every package of the module. Cgo is on, or the files that
+// use it would stay out of sight.
+func list(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports,CgoFiles", "./...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.Bytes())
+	}
+	var pkgs []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return pkgs
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+// TestImports holds the real import graph against the rules.
+func TestImports(t *testing.T) {
+	pkgs := list(t)
+	if len(pkgs) < 2 {
+		t.Fatalf("go list found %d packages", len(pkgs))
+	}
+	for _, sentence := range check(pkgs) {
+		t.Error(sentence)
+	}
+}
