@@ -51,7 +51,7 @@ func Connect(parent *State, b *types.Block, coins Coins) (State, Diff, error) {
 	if err != nil {
 		return State{}, Diff{}, err
 	}
-	return parent.child(&b.SignedHeader), diff, nil
+	return parent.Child(&b.SignedHeader), diff, nil
 }
 
 // ValidateBody checks the transactions of a block whose header may still be

@@ -146,8 +146,10 @@ func (s *State) BreakTie(a, b *types.SignedHeader) int {
 	return b.Header.ID().Compare(a.Header.ID())
 }
 
-// child returns the state after a block that was found valid.
-func (s *State) child(h *types.SignedHeader) State {
+// Child returns the state after a block with this header, which ValidateHeader
+// found valid. It needs no transactions, so that a chain of headers can be
+// weighed before its blocks are connected.
+func (s *State) Child(h *types.SignedHeader) State {
 	target := s.NextTarget()
 	work := types.Work(&target)
 	c := State{Network: s.Network, Height: s.ChildHeight(), ID: h.Header.ID(), Time: h.Time, SignedSlots: s.SignedSlots}
