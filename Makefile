@@ -1,0 +1,83 @@
+# Two commands matter: `make run` and `make test`. `make help` lists the rest.
+
+GO      ?= go
+TOOL     = $(GO) tool -modfile=tools/go.mod
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# -buildvcs=false: the version is stamped above, and go's own stamping fails in
+# a clone that belongs to another user.
+BUILD    = $(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)'
+
+ARGS      ?=
+TESTFLAGS ?=
+FUZZTIME  ?= 30s
+BENCH     ?= .
+
+# Where goroutines meet. The pure packages have none, and the hashing loops
+# only become slow.
+RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc|issuer.*)|signer.*|stratum.*|miner|miner/work|firmware-api|cmd/.*)$$
+
+INTEROP = internal/interop/bitcoinjs
+
+.NOTPARALLEL:
+.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: deps build ## bring up a devnet in ./devnet (ARGS="…" goes to qcity demo)
+	bin/qcity demo --data ./devnet $(ARGS)
+
+test: deps deps-test lint vuln build unit ## every check and every test, fast ones first
+
+build: ## bin/qcity (no cgo) and bin/qcity-p11 (the PKCS#11 worker, cgo)
+	CGO_ENABLED=0 $(BUILD) -o bin/qcity ./cmd/qcity
+	CGO_ENABLED=1 $(BUILD) -o bin/qcity-p11 ./cmd/qcity-p11
+
+deps: ## install or name what building and running need
+	@scripts/deps run
+
+deps-test: ## install or name what only the tests need
+	@scripts/deps test
+
+lint: fmt vet imports staticcheck ## format, vet, import rules, staticcheck
+
+fmt:
+	@bad=$$($(TOOL) gofumpt -l .) || exit 1; \
+	if [ -n "$$bad" ]; then echo "not formatted (run: $(TOOL) gofumpt -w .):"; echo "$$bad"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+imports:
+	$(GO) test -count=1 .
+
+staticcheck:
+	$(TOOL) staticcheck ./...
+
+vuln: ## known vulnerabilities in what the code calls
+	@GO="$(GO)" scripts/vuln
+
+unit: $(if $(wildcard $(INTEROP)/package-lock.json),$(INTEROP)/node_modules/.package-lock.json)
+	@all=$$($(GO) list ./...) || exit 1; \
+	race=$$(echo "$$all" | grep -E '$(RACE)'); rest=$$(echo "$$all" | grep -vE '$(RACE)'); \
+	set -ex; \
+	$(GO) test $(TESTFLAGS) $$rest; \
+	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) $$race
+
+# npm writes this file last, so it is newer than the lock file it obeyed.
+$(INTEROP)/node_modules/.package-lock.json: $(INTEROP)/package-lock.json
+	cd $(INTEROP) && npm ci --no-audit --no-fund && touch node_modules/.package-lock.json
+
+bench: ## all benchmarks (BENCH=regexp)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+fuzz: ## every fuzz target for FUZZTIME each (make test runs their seeds only)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+clean: ## remove what make built (never ./devnet: it holds keys and a chain)
+	rm -rf bin $(INTEROP)/node_modules
