@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"bytes"
+	"slices"
 
 	"qcitycoin.org/qcity/node/types"
 )
@@ -12,12 +13,10 @@ const (
 	maxCoinbaseScript = 100
 )
 
-// CheckBlock applies the rules that need nothing but the block: its size, its
-// Merkle root, and that the first transaction and no other is a coinbase.
+// CheckBlock applies the rules that need nothing but the block: its Merkle
+// root, its size, and that the first transaction and no other is a coinbase.
+// The root comes first: what fails after it is the fault of the block's id.
 func (n *Network) CheckBlock(b *types.Block) error {
-	if size := len(b.Bytes()); size > int(n.MaxBlockBytes) {
-		return broken(RuleBlockBytes, "%d bytes, limit %d", size, n.MaxBlockBytes)
-	}
 	root, mutated := types.MerkleRoot(b.TxIDs())
 	if root != b.MerkleRoot {
 		return broken(RuleMerkleRoot, "transactions have root %s, header says %s", root, b.MerkleRoot)
@@ -26,7 +25,14 @@ func (n *Network) CheckBlock(b *types.Block) error {
 		return broken(RuleMerkleMutated, "transactions are repeated")
 	}
 	if len(b.Transactions) == 0 || !b.Transactions[0].IsCoinbase() {
+		if mayBeNodes(b.Transactions) {
+			return broken(RuleMerkleMutated, "inner nodes of the Merkle tree in place of transactions")
+		}
 		return broken(RuleNoCoinbase, "block %s", b.Header.ID())
+	}
+	// VchBlockSig counts as empty: the size must not depend on what the id does not commit to.
+	if size := len(b.Bytes()) - len(b.VchBlockSig); size > int(n.MaxBlockBytes) {
+		return broken(RuleBlockBytes, "%d bytes, limit %d", size, n.MaxBlockBytes)
 	}
 	for i, tx := range b.Transactions[1:] {
 		if tx.IsCoinbase() {
@@ -34,6 +40,14 @@ func (n *Network) CheckBlock(b *types.Block) error {
 		}
 	}
 	return nil
+}
+
+// mayBeNodes reports whether a list without a coinbase may be a level of the
+// Merkle tree of another list: an inner node is 64 bytes, and little grinding
+// makes one that reads as a transaction (CVE-2017-12842). None reads as a
+// coinbase, whose 36 bytes of null outpoint nobody can grind.
+func mayBeNodes(txs []*types.Transaction) bool {
+	return slices.ContainsFunc(txs, func(tx *types.Transaction) bool { return len(tx.Bytes()) == 64 })
 }
 
 // Connect checks a block against its parent and the coins it spends, and
@@ -59,6 +73,9 @@ func Connect(parent *State, b *types.Block, coins Coins) (State, Diff, error) {
 // checked with the very rules the network will apply. A CoinOnline is expected
 // when VchBlockSig is not empty; of it only the signer's index is read.
 func ValidateBody(parent *State, b *types.Block, coins Coins) (Diff, error) {
+	if len(b.Transactions) == 0 {
+		return Diff{}, broken(RuleNoCoinbase, "block without transactions")
+	}
 	view := make(Coins, len(coins))
 	for o, c := range coins {
 		view[o] = c
@@ -115,6 +132,9 @@ func checkFirst(parent *State, b *types.Block, fees int64) error {
 	if len(tx.Outputs) == 0 {
 		return broken(RuleTxEmpty, "coinbase has no outputs")
 	}
+	if emptyOutput(&tx.Outputs[0]) {
+		return broken(RuleCoinOnline, "CoinOnline in a block without VchBlockSig")
+	}
 	paid, err := parent.Network.checkOutputs(tx.Outputs)
 	if err != nil {
 		return err
@@ -151,13 +171,17 @@ func ValidateCoinOnline(parent *State, tx *types.Transaction, index uint8, fees 
 	if len(outs) < 2 || len(outs) > 3 {
 		return broken(RuleCoinOnline, "%d outputs, want 2 or 3", len(outs))
 	}
-	if outs[0].Value != 0 || len(outs[0].PkScript) != 0 {
+	if !emptyOutput(&outs[0]) {
 		return broken(RuleCoinOnline, "first output must be empty")
 	}
 	if int(index) >= len(parent.Validators().Keys) {
 		return broken(RuleValidator, "index %d in a set of %d", index, len(parent.Validators().Keys))
 	}
 	key := parent.Validators().Keys[index]
+	if i := payee(parent, outs[1].PkScript); i >= 0 && i != int(index) {
+		// Another validator's signature on this validator's block: not the block's fault.
+		return broken(RuleValidator, "CoinOnline pays validator %d, VchBlockSig names %d", i, index)
+	}
 	if !bytes.Equal(outs[1].PkScript, types.KeyScript(key)) {
 		return broken(RuleCoinOnlinePay, "second output does not pay validator %d, %s", index, key)
 	}
@@ -168,6 +192,15 @@ func ValidateCoinOnline(parent *State, tx *types.Transaction, index uint8, fees 
 		return n.checkRecords(&outs[2])
 	}
 	return nil
+}
+
+func emptyOutput(out *types.TxOut) bool { return out.Value == 0 && len(out.PkScript) == 0 }
+
+// payee returns the index of the validator that a script pays, or −1.
+func payee(parent *State, pkScript []byte) int {
+	return slices.IndexFunc(parent.Validators().Keys, func(k types.PublicKey) bool {
+		return bytes.Equal(pkScript, types.KeyScript(k))
+	})
 }
 
 // checkRecords checks the third output of a CoinOnline: a data output whose

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"qcitycoin.org/qcity/node/types"
 )
@@ -33,7 +34,11 @@ func (c *Coin) AppendTo(b []byte) []byte {
 
 // DecodeFrom reads what AppendTo wrote. The script aliases the decoder's input.
 func (c *Coin) DecodeFrom(d *types.Decoder) {
-	*c = Coin{Coinbase: d.Uint8() == 1, Height: d.Uint32(), ParentTime: d.Uint32()}
+	flags := d.Uint8()
+	if flags > 1 {
+		d.Fail(fmt.Errorf("coin with flags %02x: %w", flags, types.ErrNonCanonical))
+	}
+	*c = Coin{Coinbase: flags == 1, Height: d.Uint32(), ParentTime: d.Uint32()}
 	c.Output = types.TxOut{Value: int64(d.Uint64()), PkScript: d.VarBytes()}
 }
 

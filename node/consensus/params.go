@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 
 	"github.com/holiman/uint256"
 
@@ -64,6 +65,9 @@ type Params struct {
 // MaxValidators bounds a validator set.
 const MaxValidators = 21
 
+// maxInterval is the longest mean time between blocks, in seconds.
+const maxInterval = 3600
+
 // Bits is a compact target that reads and writes as eight hexadecimal digits.
 type Bits uint32
 
@@ -72,11 +76,8 @@ func (b Bits) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%08x", ui
 
 // UnmarshalText reads eight hexadecimal digits.
 func (b *Bits) UnmarshalText(text []byte) error {
-	var v uint32
-	if len(text) != 8 {
-		return fmt.Errorf("compact target %q: want eight hexadecimal digits, for example 1d00ffff", text)
-	}
-	if n, err := fmt.Sscanf(string(text), "%08x", &v); n != 1 || err != nil {
+	v, err := strconv.ParseUint(string(text), 16, 32)
+	if len(text) != 8 || err != nil {
 		return fmt.Errorf("compact target %q: want eight hexadecimal digits, for example 1d00ffff", text)
 	}
 	*b = Bits(v)
@@ -97,7 +98,8 @@ func (p *Params) Check() error {
 	need(limitErr == nil, "powLimitBits %08x: not a canonical compact target", uint32(p.PowLimitBits))
 	need(genesisErr == nil && !genesis.Gt(&limit), "genesisBits %08x: not a canonical compact target at or below powLimitBits", uint32(p.GenesisBits))
 	need(p.N >= 2, "n = %d: want at least 2", p.N)
-	need(p.IntervalSeconds >= 1, "intervalSeconds = 0: want at least 1")
+	// The upper bound keeps ASERT's fixed-point arithmetic inside 64 bits at every height.
+	need(p.IntervalSeconds >= 1 && p.IntervalSeconds <= maxInterval, "intervalSeconds = %d: want 1 to %d", p.IntervalSeconds, maxInterval)
 	need(p.HalfLifeSeconds >= 1, "halfLifeSeconds = 0: want at least 1")
 	need(p.GenesisTime > p.IntervalSeconds, "genesisTime = %d: want a Unix time", p.GenesisTime)
 	need(p.RankStepSeconds >= 1, "rankStepSeconds = 0: want at least 1")
@@ -109,7 +111,7 @@ func (p *Params) Check() error {
 	need(p.HalvingInterval >= 1, "halvingInterval = 0: want at least 1")
 	need(p.Subsidy >= 0 && p.Subsidy <= types.MaxMoney/2/int64(max(p.HalvingInterval, 1)), "subsidy = %d: negative, or 2 × subsidy × halvingInterval exceeds the most money there may be", p.Subsidy)
 	need(p.MaxBlockBytes >= 1000 && p.MaxBlockBytes <= types.MaxBlockBytes, "maxBlockBytes = %d: want 1,000 to %d", p.MaxBlockBytes, types.MaxBlockBytes)
-	need(p.MaxSigOps >= 1, "maxSigOps = 0: want at least 1")
+	need(p.MaxSigOps >= 1 && p.MaxSigOps <= math.MaxInt32, "maxSigOps = %d: want 1 to %d", p.MaxSigOps, math.MaxInt32)
 	need(p.MaxDataBytes <= math.MaxUint16, "maxDataBytes = %d: want at most 65,535", p.MaxDataBytes)
 	need(p.Addresses.PubKeyHash != p.Addresses.ScriptHash, "addresses: pubKeyHash and scriptHash have the same version byte %d", p.Addresses.PubKeyHash)
 	seen := make(map[types.PublicKey]bool)

@@ -35,6 +35,9 @@ func (n *Network) ValidateProposal(p *Proposal) error {
 	if err := ValidateSlotHeader(&parent, &p.Header, p.Index); err != nil {
 		return err
 	}
+	if p.CoinOnline == nil {
+		return broken(RuleNoCoinbase, "proposal without a CoinOnline")
+	}
 	if len(p.Branch) > maxBranch || types.FoldBranch(p.CoinOnline.ID(), p.Branch) != p.Header.MerkleRoot {
 		return broken(RuleMerkleRoot, "header does not commit to the CoinOnline")
 	}

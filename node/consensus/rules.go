@@ -21,7 +21,7 @@ const (
 	RuleWork       Rule = "proof-of-work"   // C2: hash above the target
 	RuleNotASlot   Rule = "not-a-slot"      // C2: VchBlockSig at a height that is no slot
 	RuleSigFormat  Rule = "sig-format"      // C3: VchBlockSig is not index ‖ r ‖ s
-	RuleValidator  Rule = "validator"       // C3: index is not in the validator set
+	RuleValidator  Rule = "validator"       // C3: index is not in the validator set, or not the one CoinOnline pays
 	RuleSlotNonce  Rule = "slot-nonce"      // C3: nonce of a signed block is not zero
 	RuleSlotEarly  Rule = "slot-early"      // C3: signed before the validator's rank delay
 	RuleSlotLate   Rule = "slot-late"       // C3: signed after the slot closed
@@ -30,14 +30,14 @@ const (
 
 	// Blocks.
 	RuleMerkleRoot     Rule = "merkle-root"       // header commits to other transactions
-	RuleMerkleMutated  Rule = "merkle-mutated"    // two equal subtrees (CVE-2012-2459); not the header's fault
+	RuleMerkleMutated  Rule = "merkle-mutated"    // list may stand for another with the same root (CVE-2012-2459, CVE-2017-12842)
 	RuleBlockBytes     Rule = "block-bytes"       // block is too large
 	RuleSigOps         Rule = "signature-ops"     // too many signature checks in a block
 	RuleNoCoinbase     Rule = "no-coinbase"       // first transaction is no coinbase
 	RuleExtraCoinbase  Rule = "extra-coinbase"    // a later transaction is a coinbase
 	RuleCoinbaseScript Rule = "coinbase-script"   // script is not 2–100 bytes starting with the height (BIP 34)
 	RuleCoinbaseValue  Rule = "coinbase-value"    // coinbase pays more than subsidy and fees
-	RuleCoinOnline     Rule = "coinonline-shape"  // C3: not 2 or 3 outputs, first empty, third data
+	RuleCoinOnline     Rule = "coinonline-shape"  // C3: not 2 or 3 outputs, first empty, third data; or unsigned
 	RuleCoinOnlinePay  Rule = "coinonline-fees"   // C3: second output is not exactly the fees to the signer
 	RuleCoinOnlineData Rule = "coinonline-record" // third output holds a record of no known kind
 
@@ -92,9 +92,25 @@ func RuleOf(err error) (Rule, bool) {
 }
 
 // BlamesBlock reports whether err proves that the block with this id can never
-// be valid. A time ahead of the clock may become valid, and a mutated or
-// mismatched transaction list is not what the header committed to.
+// be valid, so that the id may be remembered as bad. It is false where anybody
+// between the block's maker and us could have caused the error: a transaction
+// list the header does not commit to, and everything that depends on
+// VchBlockSig, which stands outside the id. Otherwise a peer could make nodes
+// refuse a good block by handing them the same id with a signature stripped,
+// spoiled or replaced by another validator's. After such an error the caller
+// forgets the header it came with and takes the same id with another
+// VchBlockSig. It is also false for a time ahead of the clock, which passes,
+// and for a parent that is not the block's.
 func BlamesBlock(err error) bool {
 	r, ok := RuleOf(err)
-	return ok && r != RuleTimeFuture && r != RuleMerkleMutated && r != RuleMerkleRoot
+	if !ok {
+		return false
+	}
+	switch r {
+	case RulePrevBlock, RuleTimeFuture, RuleMerkleRoot, RuleMerkleMutated,
+		RuleWork, RuleNotASlot, RuleSigFormat, RuleValidator, RuleSlotNonce,
+		RuleSlotEarly, RuleSlotLate, RuleBlockSig, RuleFallback, RuleCoinOnline:
+		return false
+	}
+	return true
 }

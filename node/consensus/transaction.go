@@ -79,7 +79,8 @@ func checkLockTime(parent *State, tx *types.Transaction) error {
 // checkSequence applies the relative lock time of one input (BIP 68).
 func checkSequence(parent *State, tx *types.Transaction, i int, coin *Coin) error {
 	sequence := tx.Inputs[i].Sequence
-	if tx.Version < 2 || sequence&sequenceDisabled != 0 {
+	// BIP 68 reads the version without its sign.
+	if uint32(tx.Version) < 2 || sequence&sequenceDisabled != 0 {
 		return nil
 	}
 	count := uint64(sequence & sequenceMask)
