@@ -1,0 +1,217 @@
+package configs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/BurntSushi/toml"
+
+	"qcitycoin.org/qcity/internal/durable"
+)
+
+// FileName is the configuration file inside a data directory.
+const FileName = "qcity.toml"
+
+// Config is the whole configuration of a box. Paths that are not absolute
+// count from the folder of the file. It never holds a secret: PINs and
+// passwords are named by file.
+type Config struct {
+	// Network is a built-in network's name or the path of a network file.
+	Network string `toml:"network"`
+	// Data is the folder of the chain database and the RPC cookie.
+	Data string `toml:"data"`
+	// Payout is the address mined blocks pay. Empty: this box does not mine and
+	// hands out no work.
+	Payout string `toml:"payout"`
+
+	RPC     RPC     `toml:"rpc"`
+	API     API     `toml:"api"`
+	Miner   Miner   `toml:"miner"`
+	Stratum Stratum `toml:"stratum"`
+	Signer  Signer  `toml:"signer"`
+
+	dir string
+}
+
+// RPC is the JSON-RPC server, which speaks Bitcoin's calls.
+type RPC struct {
+	// Listen is host:port. Calls need the cookie in the data directory.
+	Listen string `toml:"listen"`
+}
+
+// API is the appliance's HTTP and WebSocket interface.
+type API struct {
+	// Listen is host:port on a loopback address. Empty: off.
+	Listen string `toml:"listen"`
+}
+
+// Miner is the CPU miner of this box.
+type Miner struct {
+	// Threads is the number of CPU workers; 0 switches the CPU miner off.
+	Threads int `toml:"threads"`
+	// Kernel forces a SHA-256d kernel by name; "auto" measures and takes the fastest.
+	Kernel string `toml:"kernel"`
+	// Nice is the scheduling priority of the workers, 0 (normal) to 19 (idle).
+	Nice int `toml:"nice"`
+}
+
+// Stratum is the port that ASIC, FPGA and other miners connect to.
+type Stratum struct {
+	// Listen is host:port. Empty: off.
+	Listen string `toml:"listen"`
+	// StartDifficulty is the share difficulty a new session begins with; 1 is
+	// 2^32 hashes a share. It adapts from there.
+	StartDifficulty float64 `toml:"start_difficulty"`
+	// MinDifficulty and MaxDifficulty bound it.
+	MinDifficulty float64 `toml:"min_difficulty"`
+	MaxDifficulty float64 `toml:"max_difficulty"`
+	// MaxSessions bounds the connections.
+	MaxSessions int `toml:"max_sessions"`
+}
+
+// Signer says where the signer daemon listens and which keys it holds.
+type Signer struct {
+	// Socket is the Unix socket between node and signer. Empty: this node has
+	// no signer and follows the validators of others.
+	Socket string `toml:"socket"`
+	// Journal is the file of everything ever signed. It is trusted, must never
+	// be copied to a second signer, rolled back or deleted.
+	Journal string `toml:"journal"`
+	// Module is the PKCS#11 library of the HSM's vendor.
+	Module string `toml:"module"`
+	// Worker is the qcity-p11 program. Empty: beside this program.
+	Worker string `toml:"worker"`
+	// PristineTokens is for SoftHSM only: the folder of its tokens. The worker
+	// runs on a throw-away copy, as SoftHSM truncates a token's file at every
+	// login and a process killed in that moment loses the token.
+	PristineTokens string `toml:"pristine_tokens"`
+	// Keys are the validator keys this signer holds.
+	Keys []SignerKey `toml:"keys"`
+}
+
+// SignerKey is one validator key in a token.
+type SignerKey struct {
+	// PublicKey is ALGORITHM:HEX as in the network file; it pins the key.
+	PublicKey string `toml:"public_key"`
+	// Token and Serial name the token; its slot number is never used, as it may
+	// change at every start.
+	Token  string `toml:"token"`
+	Serial string `toml:"serial"`
+	// Label of the key inside the token.
+	Label string `toml:"label"`
+	// PINFile holds the user PIN on one line; mode 0400 or 0600.
+	PINFile string `toml:"pin_file"`
+	// AllowExtractable accepts a key that the token would hand out.
+	AllowExtractable bool `toml:"allow_extractable"`
+}
+
+// Default returns the configuration that a missing key stands for.
+func Default() Config {
+	return Config{
+		Network: "regtest",
+		Data:    ".",
+		RPC:     RPC{Listen: "127.0.0.1:9332"},
+		API:     API{Listen: "127.0.0.1:9380"},
+		Miner:   Miner{Threads: max(1, runtime.NumCPU()-1), Kernel: "auto", Nice: 10},
+		Stratum: Stratum{
+			Listen: "127.0.0.1:3333", StartDifficulty: 1,
+			MinDifficulty: 1.0 / (1 << 24), MaxDifficulty: 1 << 50, MaxSessions: 10_000,
+		},
+	}
+}
+
+// Load reads a configuration file over the defaults and checks it.
+func Load(file string) (Config, error) {
+	c := Default()
+	if err := decodeFile(file, &c); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return c, fmt.Errorf("no configuration at %s: write one, or run `qcity demo` to make a devnet", file)
+		}
+		return c, err
+	}
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	c.dir = filepath.Dir(abs)
+	if err := c.check(file); err != nil {
+		return c, err
+	}
+	return c, nil
+}
+
+// Path resolves a path written in the file; "" stays "".
+func (c *Config) Path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.dir, p)
+}
+
+// NetworkName resolves Network for LoadNetwork.
+func (c *Config) NetworkName() string {
+	if filepath.Ext(c.Network) == ".toml" {
+		return c.Path(c.Network)
+	}
+	return c.Network
+}
+
+// check reports the first value that cannot work, at its place in the file.
+func (c *Config) check(file string) error {
+	type rule struct {
+		key  toml.Key
+		ok   bool
+		want string
+	}
+	rules := []rule{
+		{toml.Key{"rpc", "listen"}, validListen(c.RPC.Listen), "want host:port, for example 127.0.0.1:9332"},
+		{toml.Key{"api", "listen"}, c.API.Listen == "" || validListen(c.API.Listen), "want host:port on loopback, for example 127.0.0.1:9380, or \"\" to switch it off"},
+		{toml.Key{"stratum", "listen"}, c.Stratum.Listen == "" || validListen(c.Stratum.Listen), "want host:port, for example 0.0.0.0:3333, or \"\" to switch it off"},
+		{toml.Key{"miner", "threads"}, c.Miner.Threads >= 0 && c.Miner.Threads <= 4096, "want 0 to 4096"},
+		{toml.Key{"miner", "nice"}, c.Miner.Nice >= 0 && c.Miner.Nice <= 19, "want 0 to 19"},
+		{toml.Key{"stratum", "min_difficulty"}, c.Stratum.MinDifficulty > 0, "want more than 0"},
+		{toml.Key{"stratum", "start_difficulty"}, c.Stratum.StartDifficulty >= c.Stratum.MinDifficulty && c.Stratum.StartDifficulty <= c.Stratum.MaxDifficulty, "want a value between min_difficulty and max_difficulty"},
+		{toml.Key{"stratum", "max_sessions"}, c.Stratum.MaxSessions >= 1, "want at least 1"},
+	}
+	for _, r := range rules {
+		if !r.ok {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Errorf("read configuration: %w", err)
+			}
+			line, column := locate(data, r.key)
+			return &Error{file, line, column, r.key.String() + ": " + r.want}
+		}
+	}
+	return nil
+}
+
+func validListen(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	return err == nil && port != ""
+}
+
+// Write writes the configuration file; it never overwrites one.
+func (c *Config) Write(file string) error {
+	if _, err := os.Lstat(file); err == nil {
+		return fmt.Errorf("%s exists: remove it first if it should be made anew", file)
+	}
+	text, err := encode(c)
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return durable.WriteFile(file, text, 0o644)
+}
+
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := toml.NewEncoder(&b)
+	e.Indent = ""
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
