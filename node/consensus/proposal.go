@@ -14,6 +14,19 @@ type Proposal struct {
 	Branch     []types.Hash // Merkle siblings of the CoinOnline, leaf first
 }
 
+// NewProposal cuts out of an unsigned slot block what validator index has to
+// see. parent is the header of the state the block follows.
+func NewProposal(s *State, parent types.Header, b *types.Block, index uint8) Proposal {
+	return Proposal{
+		Height:     s.ChildHeight(),
+		Index:      index,
+		Parent:     parent,
+		Header:     b.Header,
+		CoinOnline: b.Transactions[0],
+		Branch:     types.MerkleBranch(b.TxIDs()),
+	}
+}
+
 // maxBranch is longer than the Merkle branch of any block of MaxBlockBytes.
 const maxBranch = 24
 
