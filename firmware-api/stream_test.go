@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,14 @@ import (
 type pipes struct {
 	accept chan net.Conn
 	closed chan struct{}
+	fail   func() // closes closed, once
 }
 
-func newPipes() *pipes { return &pipes{make(chan net.Conn), make(chan struct{})} }
+func newPipes() *pipes {
+	p := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+	p.fail = sync.OnceFunc(func() { close(p.closed) })
+	return p
+}
 
 func (p *pipes) Accept() (net.Conn, error) {
 	select {
@@ -32,7 +38,7 @@ func (p *pipes) Accept() (net.Conn, error) {
 	}
 }
 
-func (p *pipes) Close() error   { close(p.closed); return nil }
+func (p *pipes) Close() error   { p.fail(); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // subscribe opens a stream.
@@ -172,6 +178,28 @@ func TestStreamGoodbye(t *testing.T) {
 		}
 		if len(s.subscribers) != 0 {
 			t.Error("the stream is still counted")
+		}
+	})
+}
+
+// TestListenerFails: a server that cannot accept any more says so, and does
+// not wait for its subscribers to leave.
+func TestListenerFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := sources()
+		p, stop := running(newServer(src))
+		mustPublish(t, src.Status, 1)
+		conn := p.mustSubscribe(t)
+		next(t, conn)
+		ended := make(chan error, 1)
+		go func() { _, _, err := conn.ReadMessage(); ended <- err }()
+		p.fail()
+		if err := <-ended; !websocket.IsCloseError(err, websocket.CloseGoingAway) {
+			t.Errorf("the stream ended with %v", err)
+		}
+		synctest.Wait()
+		if err := stop(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Run: %v", err)
 		}
 	})
 }
