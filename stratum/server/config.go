@@ -1,0 +1,108 @@
+package server
+
+import (
+	"fmt"
+	"time"
+
+	"qcitycoin.org/qcity/stratum"
+)
+
+// Config is what an operator may set. Zero fields mean the defaults named here.
+type Config struct {
+	// MaxSessions is the largest number of connections at a time; one more is
+	// told so and closed. Default 10,000. There is no limit per address: rental
+	// services put thousands of miners behind one.
+	MaxSessions int
+	// MaxWorkers is the largest number of worker names in the accounts; when it
+	// is reached, the name unused for longest makes room. Default 16,384.
+	MaxWorkers int
+	// LineLimit is the longest line read, in bytes. Default 8192.
+	LineLimit int
+	// JunkLines is the number of unreadable lines that closes a connection. Default 5.
+	JunkLines int
+	// Difficulty holds the limits and the aim of variable difficulty.
+	Difficulty stratum.VardiffConfig
+	// SubscribeTimeout closes a connection that has not subscribed. Default
+	// 30 s. A subscribed miner may stay silent for ever.
+	SubscribeTimeout time.Duration
+	// WriteTimeout closes a connection that takes no data for so long. Default 30 s.
+	WriteTimeout time.Duration
+	// RefreshInterval is the longest time between two jobs; the same work is
+	// sent again with a later time stamp, because firmware gives a server up
+	// after 60 to 120 silent seconds, and some lets its hash rate fade without
+	// new jobs. Default 24 s (checked once a second, so 25 s at most).
+	RefreshInterval time.Duration
+	// RetargetGrace is how long shares of a superseded, easier difficulty are
+	// still taken: some devices apply a new one only at the next block. Default 2 min.
+	RetargetGrace time.Duration
+	// KeepJobs is the number of sent jobs a session remembers for late shares. Default 32.
+	KeepJobs int
+	// NTimeAhead is how far a share's time may lie beyond its job's: large
+	// devices use the low bits as one more nonce. Default 7000 s. The chain
+	// judges the time of a block by its own rule.
+	NTimeAhead time.Duration
+	// DuplicateEntries bounds the table of seen shares (32 bytes and map
+	// overhead each). Only shares of the current parent are in it, and of those
+	// at least the newest half of this number. Default 262,144.
+	DuplicateEntries int
+	// ResumeEntries and ResumeFor bound the closed sessions whose extranonce1,
+	// difficulty and jobs wait for their miner to come back. Default 4096, 10 min.
+	ResumeEntries int
+	ResumeFor     time.Duration
+}
+
+func orDefault[T int | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// WithDefaults fills the zero fields.
+func (c Config) WithDefaults() Config {
+	orDefault(&c.MaxSessions, 10_000)
+	orDefault(&c.MaxWorkers, 16_384)
+	orDefault(&c.LineLimit, stratum.DefaultLineLimit)
+	orDefault(&c.JunkLines, 5)
+	c.Difficulty = c.Difficulty.WithDefaults()
+	orDefault(&c.SubscribeTimeout, 30*time.Second)
+	orDefault(&c.WriteTimeout, 30*time.Second)
+	orDefault(&c.RefreshInterval, 24*time.Second)
+	orDefault(&c.RetargetGrace, 2*time.Minute)
+	orDefault(&c.KeepJobs, 32)
+	orDefault(&c.NTimeAhead, 7000*time.Second)
+	orDefault(&c.DuplicateEntries, 1<<18)
+	orDefault(&c.ResumeEntries, 4096)
+	orDefault(&c.ResumeFor, 10*time.Minute)
+	return c
+}
+
+// Check refuses values that cannot work; call it after WithDefaults.
+func (c Config) Check() error {
+	for _, f := range []struct {
+		name     string
+		value    int64
+		min, max int64
+	}{
+		{"MaxSessions", int64(c.MaxSessions), 1, 1 << 20},
+		{"MaxWorkers", int64(c.MaxWorkers), 1, 1 << 24},
+		{"LineLimit", int64(c.LineLimit), 512, 1 << 20},
+		{"JunkLines", int64(c.JunkLines), 1, 1 << 20},
+		{"SubscribeTimeout", int64(c.SubscribeTimeout), int64(time.Second), int64(time.Hour)},
+		{"WriteTimeout", int64(c.WriteTimeout), int64(time.Second), int64(time.Hour)},
+		{"RefreshInterval", int64(c.RefreshInterval), int64(time.Second), int64(time.Hour)},
+		{"RetargetGrace", int64(c.RetargetGrace), 1, int64(24 * time.Hour)},
+		{"KeepJobs", int64(c.KeepJobs), 2, 4096},
+		{"NTimeAhead", int64(c.NTimeAhead), 1, int64(24 * time.Hour)},
+		{"DuplicateEntries", int64(c.DuplicateEntries), 2, 1 << 28},
+		{"ResumeEntries", int64(c.ResumeEntries), 1, 1 << 20},
+		{"ResumeFor", int64(c.ResumeFor), 1, int64(24 * time.Hour)},
+	} {
+		if f.value < f.min || f.value > f.max {
+			return fmt.Errorf("stratum: %s is %d, set it between %d and %d", f.name, f.value, f.min, f.max)
+		}
+	}
+	if err := c.Difficulty.Check(); err != nil {
+		return fmt.Errorf("stratum: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package server
+
+import (
+	"bytes"
+	"time"
+
+	"qcitycoin.org/qcity/miner/work"
+	"qcitycoin.org/qcity/stratum"
+)
+
+// template is a published work.Job with what is computed once for all sessions.
+type template struct {
+	*work.Job
+	body    []byte  // the shared middle of mining.notify
+	network float64 // difficulty of a block
+}
+
+func newTemplate(job *work.Job) *template {
+	return &template{Job: job, body: stratum.AppendNotifyBody(nil, job), network: job.Target.Difficulty()}
+}
+
+// sentJob is one mining.notify as a session got it. Its target never changes:
+// a later retarget cannot turn its shares into rejects.
+type sentJob struct {
+	id         uint32
+	ntime      uint32
+	difficulty float64
+	target     work.Target
+	tpl        *template
+}
+
+// jobRing remembers the newest jobs of one session.
+type jobRing struct {
+	jobs []sentJob
+	next int
+}
+
+func (r *jobRing) add(j sentJob, keep int) {
+	if len(r.jobs) < keep {
+		r.jobs = append(r.jobs, j)
+		return
+	}
+	r.jobs[r.next] = j
+	r.next = (r.next + 1) % len(r.jobs)
+}
+
+func (r *jobRing) find(id uint32) (sentJob, bool) {
+	for i := range r.jobs {
+		if r.jobs[i].id == id {
+			return r.jobs[i], true
+		}
+	}
+	return sentJob{}, false
+}
+
+// pastTarget is a difficulty that was announced and then superseded.
+type pastTarget struct {
+	difficulty float64
+	until      time.Time
+}
+
+// maxPastTargets is how many superseded difficulties a session remembers.
+const maxPastTargets = 4
+
+// announce makes d the announced difficulty and remembers the one before.
+func (s *session) announce(now time.Time, d float64) {
+	if s.announced > 0 {
+		if len(s.past) == maxPastTargets {
+			s.past = append(s.past[:0], s.past[1:]...)
+		}
+		s.past = append(s.past, pastTarget{s.announced, now.Add(s.srv.cfg.RetargetGrace)})
+	}
+	s.announced = d
+	s.outBuf(stratum.AppendSetDifficulty(s.buf(), d))
+}
+
+// compose queues the newest job, preceded by its difficulty if that changed.
+// It runs when the session is about to write, so however slow a client is,
+// only the newest job is ever waiting for it. The caller holds s.mu.
+func (s *session) compose(now time.Time) {
+	s.jobDue = false
+	if !s.ready() {
+		return
+	}
+	tpl := s.srv.current.Load()
+	if tpl == nil { // nothing to hash yet: say something, so that nobody hangs up
+		s.lastNotify = now
+		s.announced = s.vardiff.Difficulty()
+		s.outBuf(stratum.AppendSetDifficulty(s.buf(), s.announced))
+		return
+	}
+	d := stratum.ShareDifficulty(s.vardiff.Difficulty(), tpl.network)
+	if d != s.announced {
+		s.announce(now, d)
+	}
+	if !s.working {
+		s.vardiff.Restart(now)
+	}
+	job := sentJob{
+		id:         s.srv.nextJob.Add(1),
+		ntime:      s.jobTime(now, tpl),
+		difficulty: d,
+		target:     stratum.ShareTarget(d, tpl.Target),
+		tpl:        tpl,
+	}
+	clean := !s.working || s.last.tpl.PrevBlock != tpl.PrevBlock
+	s.outBuf(stratum.AppendNotify(s.buf(), job.id, tpl.body, job.ntime, clean))
+	s.jobs.add(job, s.srv.cfg.KeepJobs)
+	s.last, s.lastNotify, s.working = job, now, true
+}
+
+// jobTime returns the time stamp of the next job. Work that was sent before
+// gets a later one: many miners start extranonce2 and nonce again at zero with
+// every job id, and would find the very same shares a second time.
+func (s *session) jobTime(now time.Time, tpl *template) uint32 {
+	t := max(tpl.Time, uint32(max(0, now.Unix())))
+	if last := s.last.tpl; last != nil && (last == tpl || bytes.Equal(last.body, tpl.body)) {
+		t = max(t, s.last.ntime+1)
+	}
+	return t
+}
+
+// credit judges a share's hash: it returns the difficulty the share counts
+// for, or 0 if it meets no target this session may be working at. That is the
+// job's own target first; then any other difficulty the device may have applied
+// to this job, because devices apply set_difficulty at once, with the next job
+// or only with the next block. Such a share counts only for what it proves.
+func (s *session) credit(now time.Time, job *sentJob, hash [32]byte) float64 {
+	if job.target.Met(hash) {
+		return job.difficulty
+	}
+	best := 0.0
+	try := func(d float64) {
+		if d > best && d < job.difficulty {
+			if t := work.TargetFromDifficulty(d); t.Met(hash) {
+				best = d
+			}
+		}
+	}
+	try(s.announced)
+	for _, p := range s.past {
+		if now.Before(p.until) {
+			try(p.difficulty)
+		}
+	}
+	return best
+}

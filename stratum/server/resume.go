@@ -1,0 +1,88 @@
+package server
+
+import (
+	"crypto/rand"
+	"time"
+
+	"qcitycoin.org/qcity/miner/work"
+	"qcitycoin.org/qcity/stratum"
+)
+
+// parked is what a closed session leaves for its miner's return.
+type parked struct {
+	closed     time.Time
+	difficulty float64 // as steered, before the network's cap
+	jobs       jobRing
+	last       sentJob
+}
+
+// prefixes hands out extranonce1 values: unique among live and parked
+// sessions, and never this machine's own.
+type prefixes struct {
+	live   map[[work.PrefixSize]byte]bool
+	parked map[[work.PrefixSize]byte]parked
+}
+
+func newPrefixes() prefixes {
+	return prefixes{live: map[[work.PrefixSize]byte]bool{}, parked: map[[work.PrefixSize]byte]parked{}}
+}
+
+// fresh takes a random unused prefix: an extranonce1 that cannot be foreseen
+// cannot be occupied by somebody else.
+func (p *prefixes) fresh() [work.PrefixSize]byte {
+	for {
+		var e [work.PrefixSize]byte
+		_, _ = rand.Read(e[:]) // never fails (crypto/rand aborts the process instead)
+		_, waiting := p.parked[e]
+		if e != work.LocalPrefix && !p.live[e] && !waiting {
+			p.live[e] = true
+			return e
+		}
+	}
+}
+
+// resume takes the prefix a client names, if it is parked.
+func (p *prefixes) resume(now time.Time, id []byte, keep time.Duration) ([work.PrefixSize]byte, parked, bool) {
+	var e [work.PrefixSize]byte
+	if len(id) != 2*len(e) || stratum.ParseBytes(e[:], id) != nil {
+		return e, parked{}, false
+	}
+	was, ok := p.parked[e]
+	if !ok || now.Sub(was.closed) > keep {
+		return e, parked{}, false
+	}
+	delete(p.parked, e)
+	p.live[e] = true
+	return e, was, true
+}
+
+// park frees a live prefix and remembers its session; beyond limit an old
+// parked session is forgotten: the oldest of a sample, so that ten thousand
+// miners who leave at once cost little.
+func (p *prefixes) park(e [work.PrefixSize]byte, was parked, limit int) {
+	delete(p.live, e)
+	if len(p.parked) >= limit {
+		var oldest [work.PrefixSize]byte
+		var when time.Time
+		sampled := 0
+		for k, v := range p.parked {
+			if when.IsZero() || v.closed.Before(when) {
+				oldest, when = k, v.closed
+			}
+			if sampled++; sampled == 16 {
+				break
+			}
+		}
+		delete(p.parked, oldest)
+	}
+	p.parked[e] = was
+}
+
+// expire forgets parked sessions that nobody came back for.
+func (p *prefixes) expire(now time.Time, keep time.Duration) {
+	for k, v := range p.parked {
+		if now.Sub(v.closed) > keep {
+			delete(p.parked, k)
+		}
+	}
+}

@@ -1,0 +1,208 @@
+// Package server is the Stratum V1 server: sessions of miners around one feed
+// of jobs. It judges shares, keeps each worker's account, steers every
+// session's difficulty, and hands solved headers to a work.Submitter. It opens
+// no port: the caller brings the listener.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"qcitycoin.org/qcity/miner/work"
+	"qcitycoin.org/qcity/stratum"
+)
+
+// Server serves miners on one listener.
+type Server struct {
+	cfg    Config
+	ln     net.Listener
+	feed   *work.Feed
+	submit work.Submitter
+	log    *slog.Logger
+
+	current  atomic.Pointer[template]
+	nextJob  atomic.Uint32 // ids start at random: a job of an earlier run is unknown, not mistaken
+	seen     *seenShares
+	solved   *seenShares // headers already given to the submitter
+	accounts *accounts
+	buffers  sync.Pool // *[]byte for output
+	blockCtx context.Context
+
+	wg       sync.WaitGroup
+	mu       sync.Mutex // locked before any session's
+	sessions map[*session]struct{}
+	prefixes prefixes
+	stopping bool
+}
+
+// New makes a server for the miners that connect to ln, which the server
+// closes when Run ends. Jobs come from feed; solved headers go to submit.
+func New(cfg Config, ln net.Listener, feed *work.Feed, submit work.Submitter, log *slog.Logger) (*Server, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, ln: ln, feed: feed, submit: submit, log: log,
+		seen:     newSeenShares(cfg.DuplicateEntries),
+		solved:   newSeenShares(2048),
+		accounts: newAccounts(time.Now(), cfg.MaxWorkers),
+		sessions: map[*session]struct{}{},
+		prefixes: newPrefixes(),
+	}
+	s.buffers.New = func() any { b := make([]byte, 0, 2048); return &b }
+	s.nextJob.Store(rand.Uint32())
+	return s, nil
+}
+
+// Run serves until ctx ends (then it returns nil) or the listener fails. It
+// returns when every connection is closed and every block candidate delivered.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.blockCtx = context.WithoutCancel(ctx) // a solved header outlives the shutdown
+	stop := context.AfterFunc(ctx, func() { _ = s.ln.Close() })
+	defer stop()
+	var watchers sync.WaitGroup
+	watchers.Go(func() { s.watchFeed(ctx) })
+	watchers.Go(func() { s.tick(ctx) })
+
+	err := s.accept(ctx)
+	cancel()
+	_ = s.ln.Close()
+	watchers.Wait()
+	s.closeAll()
+	s.wg.Wait()
+	return err
+}
+
+// accept takes connections until the listener is closed. Running out of file
+// descriptors is a reason to wait, not to end.
+func (s *Server) accept(ctx context.Context) error {
+	pause := 10 * time.Millisecond
+	for {
+		conn, err := s.ln.Accept()
+		switch {
+		case err == nil:
+			pause = 10 * time.Millisecond
+			s.admit(conn)
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("stratum: the listener on %s was closed: %w", s.ln.Addr(), err)
+		default:
+			s.log.Warn("stratum: cannot take a connection, trying again; raise the open files limit if this stays", "err", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, time.Second)
+		}
+	}
+}
+
+// admit starts a session, or turns the connection away if the house is full.
+func (s *Server) admit(conn net.Conn) {
+	now := time.Now()
+	ses := newSession(s, conn, now)
+	s.mu.Lock()
+	full, stopping := len(s.sessions) >= s.cfg.MaxSessions, s.stopping
+	if !full && !stopping {
+		s.sessions[ses] = struct{}{}
+		s.wg.Add(1)
+	}
+	s.mu.Unlock()
+	if full || stopping {
+		e := stratum.Errorf(stratum.CodeOther, "this server is full (%d connections), try again later", s.cfg.MaxSessions)
+		_ = conn.SetWriteDeadline(now.Add(100 * time.Millisecond)) // a new socket takes one line at once
+		_, _ = conn.Write(stratum.AppendError(nil, stratum.Raw("null"), e))
+		_ = conn.Close()
+		return
+	}
+	go func() {
+		defer s.wg.Done()
+		ses.run()
+		s.leave(ses)
+	}()
+}
+
+// leave removes a session and keeps its place for the miner's return.
+func (s *Server) leave(ses *session) {
+	ses.mu.Lock()
+	subscribed, e1, workers := ses.subscribed, ses.extranonce1, ses.workers
+	was := parked{closed: time.Now(), difficulty: ses.vardiff.Difficulty(), jobs: ses.jobs, last: ses.last}
+	ses.mu.Unlock()
+	for _, w := range workers {
+		s.accounts.close(w)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, ses)
+	if subscribed {
+		s.prefixes.park(e1, was, s.cfg.ResumeEntries)
+	}
+}
+
+func (s *Server) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping = true
+	for ses := range s.sessions {
+		_ = ses.conn.Close()
+	}
+}
+
+// watchFeed gives every new job to every session. Nothing here waits for a
+// client: a session only learns that a job is due, and writes on its own.
+func (s *Server) watchFeed(ctx context.Context) {
+	for {
+		job, changed := s.feed.Latest()
+		if job != nil {
+			tpl := newTemplate(job)
+			s.seen.reset(job.PrevBlock)
+			s.current.Store(tpl)
+			s.each(func(ses *session) { ses.jobIsDue() })
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// tick drives what happens by time alone: silence, vardiff, forgetting.
+func (s *Server) tick(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		s.each(func(ses *session) { ses.tick(now) })
+		if n%60 == 0 {
+			s.mu.Lock()
+			s.prefixes.expire(now, s.cfg.ResumeFor)
+			s.mu.Unlock()
+		}
+	}
+}
+
+func (s *Server) each(f func(*session)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ses := range s.sessions {
+		f(ses)
+	}
+}

@@ -1,0 +1,292 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"qcitycoin.org/qcity/miner/work"
+	"qcitycoin.org/qcity/stratum"
+)
+
+// maxPending is how much unsent output stops a session from reading on. With
+// one write under way and one answer on top, a stalled client holds less than 64 KiB.
+const maxPending = 24 << 10
+
+// tlsHandshake is the first byte of a TLS ClientHello; no Stratum line starts with it.
+const tlsHandshake = 0x16
+
+// session is one connection. One goroutine reads; another exists only while
+// there is something to write, so an idle miner costs one goroutine.
+type session struct {
+	srv       *Server
+	conn      net.Conn
+	remote    string
+	connected time.Time
+	lines     *stratum.LineReader // reading goroutine only
+	junk      int                 // reading goroutine only
+	drained   chan struct{}       // tells the reader that output went out
+
+	mu      sync.Mutex
+	out     *[]byte // unsent answers, from srv.buffers; nil when empty
+	writing bool    // a writer goroutine exists
+	closing bool    // close once out is written
+	jobDue  bool    // send the newest job
+
+	subscribed  bool
+	agent       string
+	extranonce1 [work.PrefixSize]byte
+	workers     []*worker
+	negotiated  bool   // version rolling was asked for
+	mask        uint32 // and this was granted
+	vardiff     stratum.Vardiff
+	announced   float64 // difficulty of the last set_difficulty
+	past        []pastTarget
+	jobs        jobRing
+	last        sentJob
+	working     bool // a job was sent on this connection
+	lastNotify  time.Time
+	accepted    uint64
+	rejected    uint64
+}
+
+func newSession(srv *Server, conn net.Conn, now time.Time) *session {
+	return &session{
+		srv: srv, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
+		lines:   stratum.NewLineReader(conn, srv.cfg.LineLimit),
+		drained: make(chan struct{}, 1),
+		vardiff: stratum.NewVardiff(srv.cfg.Difficulty, now),
+	}
+}
+
+// run reads until the connection ends.
+func (s *session) run() {
+	err := s.read()
+	s.srv.log.Debug("stratum: connection ended", "remote", s.remote, "why", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing, s.jobDue = true, false
+	s.write()
+}
+
+// errDone ends a session whose last words are already queued.
+var errDone = errors.New("closed by this server")
+
+func (s *session) read() error {
+	_ = s.conn.SetReadDeadline(s.connected.Add(s.srv.cfg.SubscribeTimeout))
+	// Told by the first byte, because a TLS hello need not hold a line end:
+	// bfgminer probes for TLS and waits.
+	if first, err := s.lines.First(); err == nil && first == tlsHandshake {
+		return errors.New("the client speaks TLS, which this port does not")
+	}
+	for {
+		line, err := s.lines.ReadLine()
+		switch {
+		case errors.Is(err, stratum.ErrLineTooLong):
+			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeOther, "%v", err))
+			return err
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeNotSubscribed,
+				"no mining.subscribe within %v", s.srv.cfg.SubscribeTimeout))
+			return err
+		case err != nil:
+			return err
+		}
+		if err := s.line(line); err != nil {
+			return err
+		}
+		if err := s.pace(); err != nil {
+			return err
+		}
+	}
+}
+
+// pace starts writing when a burst of requests is answered, and holds the
+// reader back while the client does not take its answers.
+func (s *session) pace() error {
+	for {
+		s.mu.Lock()
+		pending := 0
+		if s.out != nil {
+			pending = len(*s.out)
+		}
+		if pending >= maxPending || !s.lines.Buffered() {
+			s.write()
+		}
+		closing := s.closing
+		s.mu.Unlock()
+		if closing {
+			return errDone
+		}
+		if pending < maxPending {
+			return nil
+		}
+		<-s.drained
+	}
+}
+
+// line handles one line. An error ends the session.
+func (s *session) line(line []byte) error {
+	if line[0] != '{' && isHTTP(line) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.outBuf(append(s.buf(), "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"+
+			"This port speaks Stratum V1, not HTTP. Point a miner at stratum+tcp://HOST:PORT.\n"...))
+		return errDone
+	}
+	var q stratum.Request
+	if err := stratum.ParseRequest(line, &q); err != nil {
+		s.junk++
+		if s.junk == 1 {
+			s.refuse(q.ID, stratum.Errorf(stratum.CodeOther, "cannot read this line: %v", err))
+		}
+		if s.junk >= s.srv.cfg.JunkLines {
+			return errors.New("too many unreadable lines")
+		}
+		return nil
+	}
+	if !q.Response {
+		s.dispatch(&q)
+	}
+	return nil
+}
+
+func isHTTP(line []byte) bool {
+	for _, m := range []string{"GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "CONNECT "} {
+		if bytes.HasPrefix(line, []byte(m)) {
+			return true
+		}
+	}
+	return false
+}
+
+// buf returns the output buffer; what is appended to it goes back by outBuf.
+// The caller holds s.mu, here and below.
+func (s *session) buf() []byte {
+	if s.out == nil {
+		s.out = s.srv.buffers.Get().(*[]byte)
+	}
+	return *s.out
+}
+
+func (s *session) outBuf(b []byte) { *s.out = b }
+
+func (s *session) answer(id stratum.Raw, result string) {
+	s.outBuf(stratum.AppendResult(s.buf(), id, result))
+}
+
+// refuse queues a refusal. It takes s.mu itself.
+func (s *session) refuse(id stratum.Raw, e *stratum.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outBuf(stratum.AppendError(s.buf(), id, e))
+}
+
+// ready reports whether the session may get work. Order does not matter:
+// some firmware authorizes before it subscribes.
+func (s *session) ready() bool { return s.subscribed && len(s.workers) > 0 }
+
+// jobIsDue makes the session send the newest job.
+func (s *session) jobIsDue() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready() && !s.closing {
+		s.jobDue = true
+		s.write()
+	}
+}
+
+// tick looks after silence and difficulty, once a second.
+func (s *session) tick(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ready() || s.closing {
+		return
+	}
+	changed := s.working && s.vardiff.Tick(now)
+	if changed || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
+		s.jobDue = true
+		s.write()
+	}
+}
+
+// write makes sure that what is queued goes out.
+func (s *session) write() {
+	if s.writing {
+		return
+	}
+	if s.out != nil || s.jobDue || s.closing {
+		s.writing = true
+		s.srv.wg.Add(1) // the reader still holds one, so this is never the first after Wait
+		go s.drain()
+	}
+}
+
+// drain writes until nothing is left. Everything that blocks happens without
+// the lock, so nobody ever waits for this client.
+func (s *session) drain() {
+	defer s.srv.wg.Done()
+	for {
+		now := time.Now()
+		s.mu.Lock()
+		if s.jobDue {
+			s.compose(now)
+		}
+		buf := s.out
+		s.out = nil
+		if buf == nil {
+			s.writing = false
+			if s.closing {
+				_ = s.conn.Close()
+			}
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		_ = s.conn.SetWriteDeadline(now.Add(s.srv.cfg.WriteTimeout))
+		_, err := s.conn.Write(*buf)
+		s.srv.recycle(buf)
+		if err != nil {
+			s.abandon(err)
+			return
+		}
+		s.signal()
+	}
+}
+
+// abandon gives a client up that takes no more data.
+func (s *session) abandon(err error) {
+	s.srv.log.Debug("stratum: cannot write", "remote", s.remote, "err", err)
+	_ = s.conn.Close() // the reader ends with it
+	s.mu.Lock()
+	s.closing, s.jobDue, s.out = true, false, nil
+	s.mu.Unlock() // writing stays true: nothing is written any more
+	s.signal()
+}
+
+func (s *session) signal() {
+	select {
+	case s.drained <- struct{}{}:
+	default:
+	}
+}
+
+// recycle keeps buffers of ordinary size.
+func (s *Server) recycle(buf *[]byte) {
+	if cap(*buf) <= 2*maxPending {
+		*buf = (*buf)[:0]
+		s.buffers.Put(buf)
+	}
+}
+
+// deliver gives a solved header to the submitter. It is not bound to the
+// session or to the server's life: a found block must not get lost.
+func (s *Server) deliver(sol work.Solution) (work.Outcome, [32]byte, error) {
+	ctx, cancel := context.WithTimeout(s.blockCtx, time.Minute)
+	defer cancel()
+	return s.submit.SubmitSolution(ctx, sol)
+}

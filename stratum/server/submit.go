@@ -1,0 +1,222 @@
+package server
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"qcitycoin.org/qcity/miner/work"
+	"qcitycoin.org/qcity/stratum"
+)
+
+// refusal is why a share does not count.
+type refusal struct {
+	reason Reason
+	err    *stratum.Error
+}
+
+func refuseShare(r Reason, code stratum.Code, format string, args ...any) *refusal {
+	return &refusal{r, stratum.Errorf(code, format, args...)}
+}
+
+// candidate is a submission that could be assembled into a header.
+type candidate struct {
+	worker *worker // nil if the name is not authorized here
+	job    sentJob
+	sol    work.Solution
+	mask   uint32 // version bits this session may roll
+	hash   [32]byte
+}
+
+// share answers mining.submit.
+func (s *session) share(id stratum.Raw, params []stratum.Raw) {
+	now := time.Now()
+	var c candidate
+	no := s.assemble(&c, params)
+	block := false
+	credit := 0.0
+	if no == nil {
+		block = s.srv.tryBlock(s, &c) // before any test that could lose a block
+		if block {
+			credit = c.job.difficulty
+			s.srv.seen.add(c.hash)
+		} else {
+			credit, no = s.assess(now, &c)
+		}
+	}
+	if no != nil {
+		s.srv.accounts.reject(now, c.worker, no.reason)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.rejected++
+		s.outBuf(stratum.AppendError(s.buf(), id, no.err))
+		return
+	}
+	s.srv.accounts.accept(now, c.worker, credit, stratum.HashDifficulty(c.hash), block)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepted++
+	s.retargeted(s.vardiff.Share(now, credit))
+	s.answer(id, "true")
+}
+
+// assemble reads a submission as the devices send it and computes its hash.
+func (s *session) assemble(c *candidate, params []stratum.Raw) *refusal {
+	var few [6][]byte
+	fields := few[:0]
+	for _, p := range params[:min(len(params), len(few))] {
+		text, ok := p.Text()
+		if !ok && len(fields) < 5 {
+			return refuseShare(Malformed, stratum.CodeOther, "parameter %d of mining.submit is not a string", len(fields)+1)
+		}
+		fields = append(fields, text) // a sixth that is null counts as absent
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(fields) > 0 {
+		c.worker = s.worker(fields[0])
+	}
+	if !s.subscribed {
+		return refuseShare(NotSubscribed, stratum.CodeNotSubscribed, "send mining.subscribe before mining.submit")
+	}
+	if len(fields) < 5 {
+		return refuseShare(Malformed, stratum.CodeOther,
+			"mining.submit needs worker, job id, extranonce2, ntime and nonce; there are only %d parameters", len(fields))
+	}
+	var ok bool
+	jobID, err := stratum.ParseUint32(fields[1])
+	if err == nil && len(fields[1]) <= 8 {
+		c.job, ok = s.jobs.find(jobID)
+	}
+	if !ok {
+		return refuseShare(UnknownJob, stratum.CodeStale, "job %.20q is not known on this connection, or too old", fields[1])
+	}
+	c.mask = work.VersionMask // bits without a negotiation: MiningRigRentals in front of an S21
+	if s.negotiated {
+		c.mask = s.mask
+	}
+	copy(c.sol.Extranonce[:], s.extranonce1[:])
+	return c.complete(fields)
+}
+
+// complete fills in the fields the miner chose and hashes the header.
+func (c *candidate) complete(fields [][]byte) *refusal {
+	malformed := func(name string, err error) *refusal {
+		return refuseShare(Malformed, stratum.CodeOther, "%s: %v", name, err)
+	}
+	var err error
+	if err = stratum.ParseBytes(c.sol.Extranonce[work.PrefixSize:], fields[2]); err != nil {
+		return malformed("extranonce2", err)
+	}
+	if c.sol.Time, err = stratum.ParseUint32(fields[3]); err != nil {
+		return malformed("ntime", err)
+	}
+	if c.sol.Nonce, err = stratum.ParseUint32(fields[4]); err != nil {
+		return malformed("nonce", err)
+	}
+	var rolled uint32
+	if len(fields) > 5 && len(fields[5]) > 0 {
+		if rolled, err = stratum.ParseUint32(fields[5]); err != nil {
+			return malformed("version bits", err)
+		}
+	}
+	job := c.job.tpl.Job
+	c.sol.JobID = job.ID
+	var ok bool
+	if c.sol.Version, ok = rolledVersion(job.Version, rolled); !ok {
+		return refuseShare(BadVersion, stratum.CodeOther,
+			"version bits %08x touch bits outside %08x, which no block may change; old bmminer firmware does this, update it", rolled, work.VersionMask)
+	}
+	c.hash = solutionHash(job, &c.sol)
+	return nil
+}
+
+// rolledVersion applies the sixth parameter. Because templates leave the
+// rollable bits zero, the three readings in use (the value under the mask as in
+// BIP 310, XOR with the job's version as ESP-Miner sends it, OR) are the same;
+// a whole version field is understood too.
+func rolledVersion(version, bits uint32) (uint32, bool) {
+	switch {
+	case bits&^work.VersionMask == 0:
+		return version ^ bits, true
+	case (bits^version)&^work.VersionMask == 0:
+		return bits, true
+	}
+	return 0, false
+}
+
+// solutionHash is job.Header(sol).Hash() without allocating for a coinbase of
+// ordinary size.
+func solutionHash(job *work.Job, sol *work.Solution) [32]byte {
+	var room [512]byte
+	coinbase := append(room[:0], job.CoinbasePrefix...)
+	coinbase = append(coinbase, sol.Extranonce[:]...)
+	coinbase = append(coinbase, job.CoinbaseSuffix...)
+	leaf := sha256.Sum256(coinbase)
+	leaf = sha256.Sum256(leaf[:])
+	header := job.HeaderWithRoot(*sol, work.FoldBranch(leaf, job.MerkleBranch))
+	return header.Hash()
+}
+
+// tryBlock submits a share that meets the chain's target, whatever else may be
+// wrong with it, and reports whether it made a block. Whether its time or its
+// parent still fit is for the chain to say.
+func (s *Server) tryBlock(ses *session, c *candidate) bool {
+	if !c.job.tpl.Target.Met(c.hash) || !s.solved.add(c.hash) {
+		return false
+	}
+	outcome, id, err := s.deliver(c.sol)
+	log := s.log.With("height", c.job.tpl.Height, "block", fmt.Sprintf("%x", reversed(id)), "remote", ses.remote)
+	if c.worker != nil {
+		log = log.With("worker", printable([]byte(c.worker.name), maxWorkerName))
+	}
+	switch outcome {
+	case work.Accepted, work.Held:
+		log.Info("stratum: block found", "outcome", outcome.String())
+		return true
+	case work.Stale:
+		log.Info("stratum: block found, but another took the height first")
+	default:
+		s.solved.forget(c.hash) // the reason may pass; let the miner send it again
+		log.Error("stratum: the chain refused a solved block", "err", err)
+	}
+	return false
+}
+
+func reversed(id [32]byte) [32]byte {
+	for i, j := 0, len(id)-1; i < j; i, j = i+1, j-1 {
+		id[i], id[j] = id[j], id[i]
+	}
+	return id
+}
+
+// assess decides whether a share that is no block counts, and for how much.
+func (s *session) assess(now time.Time, c *candidate) (float64, *refusal) {
+	job := &c.job
+	current := s.srv.current.Load()
+	last := uint64(max(job.ntime, job.tpl.Time)) + uint64(s.srv.cfg.NTimeAhead.Seconds())
+	rolled := c.sol.Version ^ job.tpl.Version
+	switch {
+	case c.worker == nil:
+		return 0, refuseShare(Unauthorized, stratum.CodeUnauthorized, "this worker is not authorized on this connection, send mining.authorize first")
+	case current == nil || current.PrevBlock != job.tpl.PrevBlock:
+		return 0, refuseShare(StaleShare, stratum.CodeStale, "stale: the block after this job's parent (height %d) is already found", job.tpl.Height)
+	case c.sol.Time < job.tpl.MinTime:
+		return 0, refuseShare(BadTime, stratum.CodeOther, "ntime %08x is before %08x, the earliest the chain accepts", c.sol.Time, job.tpl.MinTime)
+	case uint64(c.sol.Time) > last:
+		return 0, refuseShare(BadTime, stratum.CodeOther, "ntime %08x is more than %v ahead of the job", c.sol.Time, s.srv.cfg.NTimeAhead)
+	case rolled&^c.mask != 0:
+		return 0, refuseShare(BadVersion, stratum.CodeOther, "version bits %08x are outside the granted mask %08x", rolled, c.mask)
+	}
+	s.mu.Lock()
+	credit := s.credit(now, job, c.hash)
+	s.mu.Unlock()
+	if credit == 0 {
+		return 0, refuseShare(LowDifficulty, stratum.CodeLowDifficulty, "low difficulty share: %s of %s",
+			stratum.AppendDifficulty(nil, stratum.HashDifficulty(c.hash)), stratum.AppendDifficulty(nil, job.difficulty))
+	}
+	if !s.srv.seen.add(c.hash) {
+		return 0, refuseShare(DuplicateShare, stratum.CodeDuplicate, "duplicate share")
+	}
+	return credit, nil
+}
