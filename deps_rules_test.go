@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// graph makes go list's answer from "a -> b", "a -test> b" and "a cgo".
+// graph makes go list's answer from "a -> b", "a -test> b", "a cgo"
+// and "a broken".
 func graph(lines ...string) []pkg {
 	var pkgs []pkg
 	at := map[string]int{}
@@ -18,9 +19,6 @@ func graph(lines ...string) []pkg {
 	}
 	for _, line := range lines {
 		f := strings.Fields(line)
-		if len(f) == 3 && isRoom(f[2]) {
-			add(f[2])
-		}
 		p := add(f[0])
 		switch {
 		case len(f) == 1:
@@ -28,6 +26,8 @@ func graph(lines ...string) []pkg {
 			p.Imports = append(p.Imports, full(f[2]))
 		case f[1] == "-test>":
 			p.XTestImports = append(p.XTestImports, full(f[2]))
+		case f[1] == "broken":
+			p.Error = &struct{ Err string }{"syntax error"}
 		case f[1] == "cgo":
 			p.CgoFiles = []string{"c.go"}
 		default:
@@ -72,6 +72,7 @@ func TestRules(t *testing.T) {
 		}, ""},
 		{"new room", []string{"new/room"}, "add it to the table on purpose"},
 		{"edge outside the table", []string{"node/chain -> node/mempool"}, "does not allow"},
+		{"unreadable file", []string{"node/rpc broken"}, "cannot be read"},
 		{"clock in consensus", []string{"node/consensus -> time"}, "pure"},
 		{"randomness in the ledger", []string{"node/ledger -> crypto/rand"}, "pure"},
 		{"logger in types", []string{"node/types -> log/slog"}, "pure"},
