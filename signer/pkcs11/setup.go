@@ -83,12 +83,14 @@ func (w *Worker) setUserPIN(slot uint, soPIN, pin []byte) error {
 	return nil
 }
 
-// pinFormFailure gives a PIN the token would never accept its own kind.
+// pinFormFailure gives a PIN the token does not take as a new one its own kind.
+// SoftHSM calls a security officer PIN that is too short CKR_PIN_INCORRECT;
+// other tokens say that when they already have one and it is another.
 func pinFormFailure(e *worker.Error) *worker.Error {
 	switch e.RV {
-	case worker.RVPINInvalid, worker.RVPINLenRange, worker.RVPINTooWeak:
+	case worker.RVPINInvalid, worker.RVPINLenRange, worker.RVPINTooWeak, worker.RVPINIncorrect:
 		e.Kind = worker.ErrPINInvalid
-		e.Message += ": the PIN is too short, too long or too simple for this token"
+		e.Message += ": the PIN is too short, too long or too simple for this token, or not the one its security officer has"
 	}
 	return e
 }

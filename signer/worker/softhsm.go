@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -66,4 +67,29 @@ func SoftHSMConf(tokenDir string) string {
 		"objectstore.backend = file\n" +
 		"log.level = ERROR\n" +
 		"slots.removable = false\n"
+}
+
+// SoftHSMModule returns the path of the SoftHSM 2 module: $SOFTHSM2_MODULE if
+// set, otherwise the first of the places where distributions put it.
+func SoftHSMModule() (string, error) {
+	if path := os.Getenv("SOFTHSM2_MODULE"); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("SOFTHSM2_MODULE: %w", err)
+		}
+		return path, nil
+	}
+	for _, pattern := range [...]string{
+		"/usr/lib/softhsm/libsofthsm2.so",       // Debian, Ubuntu
+		"/usr/lib/*/softhsm/libsofthsm2.so",     // Debian, multiarch
+		"/usr/lib64/pkcs11/libsofthsm2.so",      // Fedora
+		"/usr/lib64/softhsm/libsofthsm2.so",     // openSUSE
+		"/usr/lib/pkcs11/libsofthsm2.so",        // Arch
+		"/usr/local/lib/softhsm/libsofthsm2.so", // built by hand
+	} {
+		// The patterns are constants, so Glob cannot fail.
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			return found[0], nil
+		}
+	}
+	return "", errors.New("SoftHSM 2 is not installed: type \"sudo apt-get install softhsm2\", or set SOFTHSM2_MODULE to the path of libsofthsm2.so")
 }

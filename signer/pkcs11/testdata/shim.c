@@ -1,0 +1,147 @@
+/* A PKCS#11 module for tests: it forwards everything to the module named by
+ * SHIM_MODULE and misbehaves on order. It can only do harm; it has no way to
+ * make a failing call succeed.
+ *
+ * SHIM_FAULT names a file with one line "FUNCTION ACTION ARGUMENT", FUNCTION
+ * one of C_Login, C_SignInit, C_Sign, C_GetTokenInfo. Actions:
+ *   once HEX    return this code, one time (the file is removed)
+ *   always HEX  return this code for as long as the file is there
+ *   crash -     abort the process, one time
+ *   hang -      never return, one time
+ *   flip -      change one bit of the signature, one time (C_Sign)
+ *   fifo PATH   wait until PATH has been opened and closed by a writer, one time
+ *   flags HEX   set these token flags for as long as the file is there
+ * SHIM_LOGINS names a file that grows by one byte at each C_Login.
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef unsigned long ul;
+typedef ul (*call1)(ul, void *);
+typedef ul (*call3)(ul, void *, ul);
+typedef ul (*login_fn)(ul, ul, void *, ul);
+typedef ul (*sign_fn)(ul, void *, ul, unsigned char *, ul *);
+typedef ul (*list_fn)(void **);
+
+/* CK_FUNCTION_LIST of version 2.40: a two-byte version, then 68 pointers. */
+struct list { unsigned char version[2]; void *fn[68]; };
+enum { GET_FUNCTION_LIST = 3, GET_TOKEN_INFO = 6, LOGIN = 18, SIGN_INIT = 42, SIGN = 43 };
+/* CK_TOKEN_INFO.flags follows label[32], manufacturer[32], model[16], serial[16]. */
+enum { FLAGS_OFFSET = 96 };
+
+static struct list *real, shim;
+
+/* fault reports the action ordered for a function; arg gets its argument. */
+static int fault(const char *function, char *action, char *arg)
+{
+	const char *path = getenv("SHIM_FAULT");
+	char name[64];
+	FILE *f = path ? fopen(path, "r") : NULL;
+	int n;
+	if (!f)
+		return 0;
+	n = fscanf(f, "%63s %15s %255s", name, action, arg);
+	fclose(f);
+	if (n != 3 || strcmp(name, function) != 0)
+		return 0;
+	if (strcmp(action, "always") != 0 && strcmp(action, "flags") != 0 && unlink(path) != 0)
+		return 0; /* another thread has taken it */
+	return 1;
+}
+
+/* misbehave does what is common to all functions; 1 means "return *rv". */
+static int misbehave(const char *action, const char *arg, ul *rv)
+{
+	char byte;
+	int fd;
+	if (!strcmp(action, "once") || !strcmp(action, "always")) {
+		*rv = strtoul(arg, NULL, 16);
+		return 1;
+	}
+	if (!strcmp(action, "crash"))
+		abort();
+	if (!strcmp(action, "hang"))
+		for (;;)
+			pause();
+	if (!strcmp(action, "fifo") && (fd = open(arg, O_RDONLY)) >= 0) {
+		while (read(fd, &byte, 1) > 0)
+			;
+		close(fd);
+	}
+	return 0;
+}
+
+static ul shim_get_token_info(ul slot, void *info)
+{
+	char action[16], arg[256];
+	ul rv = ((call1)real->fn[GET_TOKEN_INFO])(slot, info);
+	if (fault("C_GetTokenInfo", action, arg)) {
+		if (!strcmp(action, "flags"))
+			*(ul *)((char *)info + FLAGS_OFFSET) |= strtoul(arg, NULL, 16);
+		else
+			misbehave(action, arg, &rv);
+	}
+	return rv;
+}
+
+static ul shim_login(ul session, ul user, void *pin, ul len)
+{
+	char action[16], arg[256];
+	const char *count = getenv("SHIM_LOGINS");
+	int fd;
+	ul rv;
+	if (count && (fd = open(count, O_WRONLY | O_CREAT | O_APPEND, 0600)) >= 0) {
+		if (write(fd, "L", 1) != 1)
+			abort();
+		close(fd);
+	}
+	if (fault("C_Login", action, arg) && misbehave(action, arg, &rv))
+		return rv;
+	return ((login_fn)real->fn[LOGIN])(session, user, pin, len);
+}
+
+static ul shim_sign_init(ul session, void *mechanism, ul key)
+{
+	char action[16], arg[256];
+	ul rv;
+	if (fault("C_SignInit", action, arg) && misbehave(action, arg, &rv))
+		return rv;
+	return ((call3)real->fn[SIGN_INIT])(session, mechanism, key);
+}
+
+static ul shim_sign(ul session, void *data, ul len, unsigned char *sig, ul *siglen)
+{
+	char action[16], arg[256];
+	int flip = 0;
+	ul rv;
+	if (sig && fault("C_Sign", action, arg)) {
+		if (misbehave(action, arg, &rv))
+			return rv; /* the operation stays active, as on a real failure */
+		flip = !strcmp(action, "flip");
+	}
+	rv = ((sign_fn)real->fn[SIGN])(session, data, len, sig, siglen);
+	if (rv == 0 && flip)
+		sig[*siglen / 2 + 3] ^= 0x10;
+	return rv;
+}
+
+ul C_GetFunctionList(void **out)
+{
+	const char *path = getenv("SHIM_MODULE");
+	void *lib = path ? dlopen(path, RTLD_NOW) : NULL;
+	list_fn get = lib ? (list_fn)dlsym(lib, "C_GetFunctionList") : NULL;
+	if (!get || get((void **)&real) != 0)
+		return 5; /* CKR_GENERAL_ERROR */
+	shim = *real;
+	shim.fn[GET_FUNCTION_LIST] = (void *)C_GetFunctionList;
+	shim.fn[GET_TOKEN_INFO] = (void *)shim_get_token_info;
+	shim.fn[LOGIN] = (void *)shim_login;
+	shim.fn[SIGN_INIT] = (void *)shim_sign_init;
+	shim.fn[SIGN] = (void *)shim_sign;
+	*out = &shim;
+	return 0;
+}

@@ -1,0 +1,140 @@
+package worker_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"qcitycoin.org/qcity/signer/worker"
+)
+
+// watch returns a function that blocks until process pid has ended.
+func watch(t testing.TB, pid int) func() {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatalf("watch process %d: %v", pid, err)
+	}
+	return func() {
+		t.Helper()
+		defer unix.Close(fd)
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for {
+			n, err := unix.Poll(fds, 60_000)
+			if err == unix.EINTR {
+				continue
+			}
+			if n != 1 {
+				t.Fatalf("process %d is still there: %v", pid, err)
+			}
+			return
+		}
+	}
+}
+
+func TestSandbox(t *testing.T) {
+	_, s, _ := ready(t, nil)
+	proc := fmt.Sprintf("/proc/%d/", s.Status().PID)
+	read := func(name string) string { return string(must[[]byte](t)(os.ReadFile(proc + name))) }
+	if !strings.Contains(read("status"), "NoNewPrivs:\t1") {
+		t.Error("no_new_privs is not set")
+	}
+	threads := must[[]os.DirEntry](t)(os.ReadDir(proc + "task"))
+	for _, thread := range threads {
+		if !strings.Contains(read("task/"+thread.Name()+"/status"), "NoNewPrivs:\t1") {
+			t.Errorf("no_new_privs is not set on thread %s", thread.Name())
+		}
+	}
+	if limits := strings.Fields(read("limits")); !strings.Contains(strings.Join(limits, " "), "Max core file size 0 0 bytes") {
+		t.Error("the core size limit is not 0")
+	}
+	// A process that is not dumpable belongs to root in /proc, whoever runs it.
+	if os.Geteuid() != 0 {
+		if _, err := os.ReadFile(proc + "environ"); !os.IsPermission(err) {
+			t.Errorf("the environment can be read by its own user (%v): the process is dumpable", err)
+		}
+		return
+	}
+	for _, name := range []string{"cmdline", "environ"} {
+		if strings.Contains(read(name), userPIN) {
+			t.Errorf("%s shows the PIN", name)
+		}
+	}
+}
+
+// TestOwnThreadsKeepTheirRights: setting no_new_privs for the worker must not
+// spread to the daemon.
+func TestOwnThreadsKeepTheirRights(t *testing.T) {
+	before := string(must[[]byte](t)(os.ReadFile("/proc/self/status")))
+	if strings.Contains(before, "NoNewPrivs:\t1") {
+		t.Skip("the whole test process runs with no_new_privs")
+	}
+	s := newBench(t).start(t)
+	must[worker.ModuleInfo](t)(s.Open(context.Background()))
+	marked := 0
+	for _, thread := range must[[]os.DirEntry](t)(os.ReadDir("/proc/self/task")) {
+		status, err := os.ReadFile("/proc/self/task/" + thread.Name() + "/status")
+		if err == nil && strings.Contains(string(status), "NoNewPrivs:\t1") {
+			marked++
+		}
+	}
+	if marked != 1 {
+		t.Errorf("%d threads of this process carry no_new_privs, want the one that owns the worker", marked)
+	}
+}
+
+// TestWorkerDiesWithItsParent kills a daemon with SIGKILL.
+func TestWorkerDiesWithItsParent(t *testing.T) {
+	b := newBench(t)
+	self := must[string](t)(os.Executable())
+	cmd := exec.Command(self)
+	cmd.Env = append(append(os.Environ(), b.cfg.Env...), envDaemon+"="+b.cfg.Binary+":"+b.cfg.Module)
+	cmd.Stderr = t.Output()
+	out := must[interface {
+		Read([]byte) (int, error)
+	}](t)(cmd.StdoutPipe())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := must[int](t)(strconv.Atoi(strings.TrimSpace(line)))
+	wait := watch(t, pid)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	wait()
+	_ = cmd.Wait() // reports the kill
+}
+
+// daemonMain starts a worker, prints its process id and waits to be killed.
+func daemonMain() int {
+	binary, module, _ := strings.Cut(os.Getenv(envDaemon), ":")
+	s, err := worker.New(worker.Config{Binary: binary, Module: module, Log: slog.Default()})
+	if err == nil {
+		_, err = s.Open(context.Background())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(s.Status().PID)
+	select {}
+}
+
+func TestNotStartedByHand(t *testing.T) {
+	out, err := exec.Command(must[string](t)(workerBinary())).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "started by the signer") {
+		t.Errorf("got %v: %s", err, out)
+	}
+}
