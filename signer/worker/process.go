@@ -115,14 +115,21 @@ func (p *process) failure(op Op, timeout time.Duration, err error) *Error {
 	return newError(ErrLost, "the PKCS#11 worker was lost during %q: %v", op, err)
 }
 
-// alive reports whether the child has not been seen to end.
-func (p *process) alive() bool {
-	select {
-	case <-p.done:
+// usable reports whether the worker can be asked something: it runs, and its
+// socket is silent. Closed means that it died while idle; data that nobody
+// asked for means that the two sides no longer agree. The socket is looked at
+// because it shows the death before the process has been waited for.
+func (p *process) usable() bool {
+	raw, err := p.conn.SyscallConn()
+	if err != nil {
 		return false
-	default:
-		return true
 	}
+	silent := false
+	err = raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		silent = n == 0 && err == nil || errors.Is(err, unix.EINTR)
+	})
+	return err == nil && silent
 }
 
 // killWait bounds the wait for a killed child. A process stuck in the kernel

@@ -79,10 +79,10 @@ func (s *Supervisor) attempt(ctx context.Context, f func(*process) error) error 
 // worker returns the running worker or starts one, if the budget allows.
 func (s *Supervisor) worker(ctx context.Context) (*process, error) {
 	if s.proc != nil {
-		if s.proc.alive() {
+		if s.proc.usable() {
 			return s.proc, nil
 		}
-		s.discard(newError(ErrLost, "the PKCS#11 worker ended while idle"))
+		s.discard(newError(ErrLost, "the PKCS#11 worker ended, or spoke unasked, while idle"))
 	}
 	if err := s.allowed(time.Now()); err != nil {
 		return nil, err
