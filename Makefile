@@ -72,12 +72,15 @@ bench: ## all benchmarks (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 fuzz: ## every fuzz target for FUZZTIME each (make test runs their seeds only)
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	@failed=; packages=$$($(GO) list ./...) || exit 1; \
+	for pkg in $$packages; do \
+		targets=$$($(GO) test -list '^Fuzz' $$pkg) || failed="$$failed $$pkg"; \
+		for target in $$(echo "$$targets" | grep '^Fuzz'); do \
 			echo "$$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || failed="$$failed $$target"; \
 		done; \
-	done
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean: ## remove what make built (never ./devnet: it holds keys and a chain)
 	rm -rf bin $(INTEROP)/node_modules
