@@ -1,0 +1,122 @@
+package signer
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/worker"
+)
+
+// Config configures the signer daemon. Paths are used as they are; secrets are
+// never in it.
+type Config struct {
+	// Journal is the path of the signing journal (CreateJournal). Beside it lie
+	// pin-refused.json and, with SoftHSMCopy, the copies of the token directory.
+	Journal string `toml:"journal"`
+	// Socket is the path of the Unix socket the node connects to; its directory
+	// must be closed to other users (mode 0700).
+	Socket string `toml:"socket"`
+	// NodeUIDs are users that may connect besides the daemon's own and root. When
+	// it is not empty the socket's directory need only be closed to writing.
+	NodeUIDs []uint32 `toml:"nodeUIDs"`
+	// Worker is the path of the program qcity-p11.
+	Worker string `toml:"worker"`
+	// Module is the path of the PKCS#11 library, for example
+	// /usr/lib/softhsm/libsofthsm2.so.
+	Module string `toml:"module"`
+	// ModuleEnv is added to the environment of the worker, as NAME=value, for
+	// libraries that are configured that way. Never a PIN.
+	ModuleEnv []string `toml:"moduleEnv"`
+	// SoftHSMCopy, a SoftHSM token directory, makes the worker use a copy of it,
+	// made afresh whenever the worker starts. SoftHSM can destroy a token when it is
+	// killed while it logs in. For devnets and tests only; empty means no copy.
+	SoftHSMCopy string `toml:"softHSMCopy"`
+	// SignaturesPerSecond and SignatureBurst bound how fast new signatures are
+	// made (rule rate-limit). Zero means 2 a second and 20 at once.
+	SignaturesPerSecond float64 `toml:"signaturesPerSecond"`
+	SignatureBurst      int     `toml:"signatureBurst"`
+	// Keys are the keys this daemon signs with.
+	Keys []KeyConfig `toml:"keys"`
+}
+
+// KeyConfig is one signing key and where it is.
+type KeyConfig struct {
+	// PublicKey pins the key, for example "secp256k1:02…". Its place in the
+	// network's validator set is the validator's index.
+	PublicKey types.PublicKey `toml:"publicKey"`
+	// TokenLabel and TokenSerial name the token. The serial may be left out while
+	// the label is the only one of its kind.
+	TokenLabel  string `toml:"tokenLabel"`
+	TokenSerial string `toml:"tokenSerial"`
+	// KeyLabel, unless empty, must be the label of the key in the token.
+	KeyLabel string `toml:"keyLabel"`
+	// PINFile holds the token's user PIN on one line: a regular file of ours,
+	// mode 0400 or 0600.
+	PINFile string `toml:"pinFile"`
+	// AllowExtractable accepts a key that can be, or could once be, read out of its
+	// token. Such a key may be used elsewhere, past this journal.
+	AllowExtractable bool `toml:"allowExtractable"`
+}
+
+// Check reports everything in the configuration that cannot work on the network.
+func (c *Config) Check(n *consensus.Network) error {
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("signer: "+format, args...))
+		}
+	}
+	need(c.Journal != "", "journal: no path is given")
+	need(c.Socket != "", "socket: no path is given")
+	need(c.Worker != "", "worker: no path is given")
+	need(c.Module != "", "module: no path is given")
+	need(c.SignaturesPerSecond >= 0 && c.SignatureBurst >= 0, "signaturesPerSecond and signatureBurst: want no negative number")
+	need(len(c.Keys) > 0, "keys: none is given")
+	seen := make(map[types.PublicKey]bool)
+	pins := make(map[[2]string]string)
+	for i, k := range c.Keys {
+		need(indexOf(n, k.PublicKey) >= 0, "keys[%d]: %s is no validator of network %s", i, k.PublicKey, n.Name)
+		need(!seen[k.PublicKey], "keys[%d]: %s is listed twice", i, k.PublicKey)
+		need(k.TokenLabel != "", "keys[%d]: tokenLabel is missing", i)
+		need(k.PINFile != "", "keys[%d]: pinFile is missing", i)
+		token := [2]string{k.TokenLabel, k.TokenSerial}
+		other, known := pins[token]
+		need(!known || other == k.PINFile, "keys[%d]: token %q has two PIN files, %s and %s: name one", i, k.TokenLabel, other, k.PINFile)
+		seen[k.PublicKey], pins[token] = true, k.PINFile
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) publicKeys() []types.PublicKey {
+	keys := make([]types.PublicKey, len(c.Keys))
+	for i := range c.Keys {
+		keys[i] = c.Keys[i].PublicKey
+	}
+	return keys
+}
+
+func (c *Config) limit() RateLimit {
+	l := RateLimit{PerSecond: c.SignaturesPerSecond, Burst: c.SignatureBurst}
+	if l.PerSecond == 0 {
+		l.PerSecond = 2
+	}
+	if l.Burst == 0 {
+		l.Burst = 20
+	}
+	return l
+}
+
+// besideJournal returns the path of a file that belongs to the journal.
+func (c *Config) besideJournal(name string) string {
+	return filepath.Join(filepath.Dir(c.Journal), name)
+}
+
+func (c *Config) tokenCopy() *worker.PrivateTokenCopy {
+	if c.SoftHSMCopy == "" {
+		return nil
+	}
+	return &worker.PrivateTokenCopy{Source: c.SoftHSMCopy, Dir: c.besideJournal("token-copies")}
+}

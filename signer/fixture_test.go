@@ -1,0 +1,304 @@
+package signer
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"math/big"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+)
+
+// softKey signs in this process, with a new random nonce each time: two
+// signatures over one digest differ, as they do on a token.
+type softKey struct {
+	secret []byte // 32 bytes
+	public types.PublicKey
+}
+
+func newSoftKey(a types.KeyAlgorithm, secret byte) softKey {
+	k := softKey{secret: make([]byte, 32)}
+	k.secret[0], k.secret[31] = 1, secret
+	var point []byte
+	if a == types.Secp256k1 {
+		point = secp256k1.PrivKeyFromBytes(k.secret).PubKey().SerializeCompressed()
+	} else {
+		priv := k.p256()
+		point = elliptic.MarshalCompressed(elliptic.P256(), priv.X, priv.Y)
+	}
+	var err error
+	if k.public, err = types.NewPublicKey(a, point); err != nil {
+		panic(err)
+	}
+	return k
+}
+
+func (k softKey) p256() *ecdsa.PrivateKey {
+	priv, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), k.secret)
+	if err != nil {
+		panic(err)
+	}
+	return priv
+}
+
+func (k softKey) sign(digest [32]byte) (sig [64]byte) {
+	if k.public.Algorithm == types.P256 {
+		r, s, err := ecdsa.Sign(rand.Reader, k.p256(), digest[:])
+		if err != nil {
+			panic(err)
+		}
+		n := elliptic.P256().Params().N
+		if s.Cmp(new(big.Int).Rsh(n, 1)) > 0 {
+			s.Sub(n, s)
+		}
+		r.FillBytes(sig[:32])
+		s.FillBytes(sig[32:])
+		return sig
+	}
+	return k.signSecp256k1(digest)
+}
+
+// signSecp256k1 is textbook ECDSA: the library's own would take its nonce from
+// the digest, and hide a second signature.
+func (k softKey) signSecp256k1(digest [32]byte) (sig [64]byte) {
+	nonce, err := secp256k1.GeneratePrivateKey()
+	if err != nil {
+		panic(err)
+	}
+	var r, s, z, d, inv secp256k1.ModNScalar
+	r.SetByteSlice(nonce.PubKey().SerializeCompressed()[1:])
+	z.SetByteSlice(digest[:])
+	d.SetByteSlice(k.secret)
+	inv.InverseValNonConst(&nonce.Key)
+	s.Mul2(&r, &d).Add(&z).Mul(&inv)
+	if s.IsOverHalfOrder() {
+		s.Negate()
+	}
+	r.PutBytesUnchecked(sig[:32])
+	s.PutBytesUnchecked(sig[32:])
+	return sig
+}
+
+// softToken is a Token that fails on demand.
+type softToken struct {
+	mu    sync.Mutex
+	keys  map[types.PublicKey]softKey
+	ready error
+	// before is asked before each signature; after changes what was signed.
+	before func() error
+	after  func([64]byte) [64]byte
+	signed int
+}
+
+func newSoftToken(keys ...softKey) *softToken {
+	t := &softToken{keys: make(map[types.PublicKey]softKey)}
+	for _, k := range keys {
+		t.keys[k.public] = k
+	}
+	return t
+}
+
+func (t *softToken) Ready(types.PublicKey) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ready
+}
+
+func (t *softToken) Sign(ctx context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error) {
+	t.mu.Lock()
+	before, after := t.before, t.after
+	t.mu.Unlock()
+	if before != nil {
+		if err := before(); err != nil {
+			return [64]byte{}, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return [64]byte{}, err
+	}
+	k, ok := t.keys[key]
+	if !ok {
+		return [64]byte{}, errors.New("no such key")
+	}
+	sig := k.sign(digest)
+	if after != nil {
+		sig = after(sig)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.signed++
+	return sig, nil
+}
+
+const (
+	testSlot  = 10
+	testClose = 600
+	testStep  = 20
+	testAhead = 60
+)
+
+// testKeys are five validators, of both curves.
+func testKeys() []softKey {
+	var keys []softKey
+	for i := range 5 {
+		a := types.Secp256k1
+		if i%2 == 1 {
+			a = types.P256
+		}
+		keys = append(keys, newSoftKey(a, byte(i+1)))
+	}
+	return keys
+}
+
+func publics(keys []softKey) (list []types.PublicKey) {
+	for _, k := range keys {
+		list = append(list, k.public)
+	}
+	return list
+}
+
+func testNetwork(tb testing.TB, name string, validators []types.PublicKey) *consensus.Network {
+	tb.Helper()
+	n, err := consensus.NewNetwork(consensus.Params{
+		Name: name, Magic: 1, GenesisTime: 1_700_000_000, GenesisBits: 0x207fffff, PowLimitBits: 0x207fffff,
+		N: testSlot, IntervalSeconds: 60, HalfLifeSeconds: 7200,
+		SlotOpenSeconds: 120, SlotCloseSeconds: testClose, RankStepSeconds: testStep, FutureLimitSeconds: testAhead,
+		Subsidy: 50 * types.Coin, HalvingInterval: 1000, CoinbaseMaturity: 100,
+		MaxBlockBytes: 1_000_000, MaxSigOps: 20_000, MaxDataBytes: 1024,
+		Addresses:  types.AddressVersions{PubKeyHash: 1, ScriptHash: 2, PrivateKey: 3},
+		Validators: validators,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
+// proposal returns a valid proposal for a slot by validator index, whose
+// parent has the given time. salt makes different blocks.
+func proposal(n *consensus.Network, height uint32, index uint8, parentTime uint32, salt byte) *consensus.Proposal {
+	p := &consensus.Proposal{Height: height, Index: index}
+	p.Parent = types.Header{Version: 1, MerkleRoot: types.Hash{salt}, Time: parentTime, Bits: 0x207fffff}
+	work(&p.Parent)
+	parent := consensus.State{Network: n, Height: height - 1, ID: p.Parent.ID(), Time: parentTime}
+	from, _ := parent.SignedWindow(index)
+	p.CoinOnline = &types.Transaction{
+		Version: 1,
+		Inputs: []types.TxIn{{
+			Previous: types.NullOutPoint, Sequence: 0xffffffff,
+			SignatureScript: append(types.HeightScript(height), 1, salt),
+		}},
+		Outputs: []types.TxOut{{}, {Value: 7, PkScript: types.KeyScript(n.Validators[index])}},
+	}
+	p.Branch = []types.Hash{{1, salt}, {2}}
+	p.Header = types.Header{
+		Version: 1, PrevBlock: p.Parent.ID(), Time: from, Bits: parent.NextBits(),
+		MerkleRoot: types.FoldBranch(p.CoinOnline.ID(), p.Branch),
+	}
+	return p
+}
+
+// work mines a header.
+func work(h *types.Header) {
+	target, err := types.CompactToTarget(h.Bits)
+	if err != nil {
+		panic(err)
+	}
+	for !types.HashMeets(h.ID(), &target) {
+		h.Nonce++
+	}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// bench is a service over software keys and a journal on a real disk.
+type bench struct {
+	network *consensus.Network
+	keys    []softKey
+	token   *softToken
+	path    string
+	journal *Journal
+	service *Service
+	now     time.Time
+	limit   RateLimit
+}
+
+const parentTime = 1_700_100_000
+
+func newBench(tb testing.TB) *bench {
+	tb.Helper()
+	b := &bench{keys: testKeys(), path: tb.TempDir() + "/journal", limit: RateLimit{1e6, 1e6}}
+	b.network = testNetwork(tb, "signertest", publics(b.keys))
+	b.token = newSoftToken(b.keys...)
+	b.now = time.Unix(parentTime+100, 0)
+	if err := CreateJournal(b.path, b.network.ID, publics(b.keys), 0); err != nil {
+		tb.Fatal(err)
+	}
+	b.open(tb, publics(b.keys))
+	tb.Cleanup(func() { b.journal.Close() })
+	return b
+}
+
+// open starts, or starts again, with these keys.
+func (b *bench) open(tb testing.TB, keys []types.PublicKey) {
+	tb.Helper()
+	if b.journal != nil {
+		if err := b.journal.Close(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	var err error
+	if b.journal, err = OpenJournal(b.path, b.network.ID, keys); err != nil {
+		tb.Fatal(err)
+	}
+	b.service = NewService(ServiceConfig{
+		Network: b.network, Journal: b.journal, Token: b.token, Keys: keys,
+		Limit: b.limit, Clock: func() time.Time { return b.now }, Log: quiet(),
+	})
+}
+
+func (b *bench) proposal(height uint32, index uint8, salt byte) *consensus.Proposal {
+	return proposal(b.network, height, index, parentTime, salt)
+}
+
+func (b *bench) sign(p *consensus.Proposal) (Response, error) {
+	return b.service.SignSlot(context.Background(), NewRequest(p))
+}
+
+func (b *bench) mustSign(tb testing.TB, p *consensus.Proposal) Response {
+	tb.Helper()
+	r, err := b.sign(p)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b.checkSignature(tb, p, r)
+	return r
+}
+
+func (b *bench) checkSignature(tb testing.TB, p *consensus.Proposal, r Response) {
+	tb.Helper()
+	sig, err := r.BlockSig()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := b.network.Validators[p.Index].Verify(b.network.Digest(p), sig.Signature); err != nil || sig.Index != p.Index {
+		tb.Fatalf("index %d, signature: %v", sig.Index, err)
+	}
+}
+
+func wantRule(tb testing.TB, err error, want Rule) {
+	tb.Helper()
+	var r *Refusal
+	if !errors.As(err, &r) || r.Rule != want {
+		tb.Fatalf("got %v, want a refusal by %s", err, want)
+	}
+}

@@ -1,0 +1,350 @@
+package signer
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"sync"
+
+	"qcitycoin.org/qcity/internal/durable"
+	"qcitycoin.org/qcity/node/types"
+)
+
+// Journal is the daemon's memory of what it signed: an append-only file in
+// which every record is durable before anything acts on it. It is never made
+// by opening it. It is safe for concurrent use, and locked against other processes.
+type Journal struct {
+	path string
+
+	mu     sync.Mutex
+	log    *durable.Log
+	mem    memory
+	failed chan struct{} // closed once the file can no longer be written
+	dead   bool
+}
+
+// Claim is the one block a key is to sign at a height.
+type Claim struct {
+	Height     uint32
+	Key        types.PublicKey
+	Digest     types.Hash // what the token will be asked to sign
+	Header     types.Header
+	CoinOnline []byte // serialised, kept for the node's recovery
+}
+
+// CreateJournal makes the journal of a network at path, for these keys and no
+// others. floor is the highest height any of them may have signed elsewhere: 0
+// only for keys that were just made. A journal that exists is refused
+// (fs.ErrExist), except one whose creation was interrupted.
+func CreateJournal(path string, network types.Hash, keys []types.PublicKey, floor uint32) error {
+	return createJournal(nil, path, network, keys, floor)
+}
+
+func createJournal(fsys durable.FS, path string, network types.Hash, keys []types.PublicKey, floor uint32) (err error) {
+	if len(keys) == 0 {
+		return errors.New("creating a signing journal: no keys are given")
+	}
+	meta := record{kind: recordMeta, network: network, keys: keys, height: floor}
+	_, _ = rand.Read(meta.fileID[:]) // never fails (crypto/rand)
+	o := journalOptions(fsys)
+	log, err := durable.CreateLog(path, o)
+	if errors.Is(err, fs.ErrExist) {
+		log, err = openEmpty(path, o)
+	}
+	if err != nil {
+		return fmt.Errorf("creating a signing journal: %w", err)
+	}
+	return errors.Join(log.Append(meta.encode()), log.Close())
+}
+
+// openEmpty opens a journal whose creation ended before its first record.
+func openEmpty(path string, o durable.Options) (*durable.Log, error) {
+	log, err := durable.OpenLog(path, o)
+	if err != nil {
+		return nil, err
+	}
+	for _, err := range log.Records() {
+		if err == nil {
+			err = fmt.Errorf("%s: %w and is in use: a journal is never made twice", path, fs.ErrExist)
+		}
+		return nil, errors.Join(err, log.Close())
+	}
+	return log, nil
+}
+
+// OpenJournal opens the journal of this network. Every key must be one it was
+// made for. A journal that is missing, damaged, or of another network is a
+// TerminalError: the daemon must not sign without its past.
+func OpenJournal(path string, network types.Hash, keys []types.PublicKey) (*Journal, error) {
+	return openJournal(nil, path, network, keys)
+}
+
+func openJournal(fsys durable.FS, path string, network types.Hash, keys []types.PublicKey) (*Journal, error) {
+	log, err := durable.OpenLog(path, journalOptions(fsys))
+	if err != nil {
+		return nil, explainOpen(path, err)
+	}
+	j := &Journal{path: path, log: log, failed: make(chan struct{})}
+	if err := errors.Join(j.load(), j.fits(network, keys)); err != nil {
+		return nil, &TerminalError{errors.Join(err, log.Close())}
+	}
+	return j, nil
+}
+
+func explainOpen(path string, err error) error {
+	var damaged *durable.CorruptError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &TerminalError{fmt.Errorf("the signing journal %s is missing: restore it from where it was moved to; make a new one only if these keys never signed, or with a floor above everything they signed: %w", path, err)}
+	case errors.As(err, &damaged):
+		return &TerminalError{fmt.Errorf("the signing journal cannot be read: keep the file, and make a new one with a floor above everything these keys signed: %w", err)}
+	}
+	return fmt.Errorf("opening the signing journal: %w", err)
+}
+
+func (j *Journal) load() error {
+	for raw, err := range j.log.Records() {
+		if err != nil {
+			return fmt.Errorf("reading the signing journal: %w", err)
+		}
+		r, err := decodeRecord(raw.Payload)
+		if err == nil {
+			err = j.mem.apply(&r)
+		}
+		if err != nil {
+			return fmt.Errorf("the signing journal %s makes no sense at offset %d: keep the file, and make a new one with a floor above everything these keys signed: %w", j.path, raw.Offset, err)
+		}
+	}
+	if j.mem.records == 0 {
+		return fmt.Errorf("the signing journal %s is empty because its creation was interrupted: create it again", j.path)
+	}
+	return nil
+}
+
+func (j *Journal) fits(network types.Hash, keys []types.PublicKey) error {
+	if j.mem.records == 0 {
+		return nil // load has said so
+	}
+	if j.mem.network != network {
+		return fmt.Errorf("the signing journal %s belongs to network %s, this is network %s: correct the path of the journal or the network", j.path, j.mem.network, network)
+	}
+	for _, k := range keys {
+		if j.mem.keys[k] == nil {
+			return fmt.Errorf("the signing journal %s was not made for key %s: name the journal that was, or make one with a floor above everything this key signed", j.path, k)
+		}
+	}
+	return nil
+}
+
+// append writes one record, durably, and then lets memory know of it.
+func (j *Journal) append(r *record) error {
+	if j.dead {
+		return failed(ErrInternal, nil, "the signing journal %s failed earlier: start the signer again", j.path)
+	}
+	if err := j.log.Append(r.encode()); err != nil {
+		// A full disk changed nothing and may end; anything else leaves open what
+		// the file holds, so nothing more is signed until it is read again.
+		if !errors.Is(err, durable.ErrDiskFull) {
+			j.die()
+		}
+		return failed(ErrInternal, err, "writing the signing journal failed, nothing is released")
+	}
+	if err := j.mem.apply(r); err != nil {
+		j.die()
+		return failed(ErrInternal, err, "the signing journal took a record against its own rules: please report this")
+	}
+	return nil
+}
+
+func (j *Journal) die() {
+	if !j.dead {
+		j.dead = true
+		close(j.failed)
+	}
+}
+
+// Claim reserves the height for the claim, durably, or returns the Refusal that
+// forbids it. The seal is not nil when this very claim was signed before: then
+// it is the answer. Otherwise the token may be asked, even where an earlier
+// attempt may have asked it already: what it made was not released.
+func (j *Journal) Claim(c *Claim) (seal *[64]byte, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	own := j.mem.keys[c.Key]
+	if own == nil {
+		return nil, refuse(RuleKeyNotHeld, "the journal was not made for key %s", c.Key)
+	}
+	if old := j.mem.find(c.Height, c.Key); old != nil {
+		return again(old, c)
+	}
+	if c.Height <= own.highest {
+		return nil, refuse(RuleWatermark, "height %d, but validator %s claimed height %d already", c.Height, c.Key, own.highest)
+	}
+	if floor := max(own.floor, j.mem.forgotten); c.Height <= floor {
+		return nil, refuse(RuleFloor, "height %d is not above the floor %d of %s", c.Height, floor, c.Key)
+	}
+	if err := j.yield(c.Height); err != nil {
+		return nil, err
+	}
+	return nil, j.append(&record{
+		kind: recordClaim, height: c.Height, key: c.Key,
+		digest: c.Digest, header: c.Header, coinOnline: c.CoinOnline,
+	})
+}
+
+// again answers a claim on a height the key has claimed before.
+func again(old *SlotRecord, c *Claim) (*[64]byte, error) {
+	switch {
+	case old.State == Abandoned:
+		return nil, refuse(RuleAbandoned, "validator %s gave up height %d for another key of this signer", c.Key, c.Height)
+	case old.Digest != c.Digest:
+		return nil, refuse(RuleDoubleSign, "validator %s has %s block %s at height %d, asked for block %s", c.Key, old.State, old.Block, c.Height, c.Header.ID())
+	case old.State == Sealed:
+		sig := [64]byte(old.Signature)
+		return &sig, nil
+	}
+	return nil, nil
+}
+
+// yield makes room at a height for a new key (policy one-signature-per-slot):
+// a seal of another key stays, a mere claim is given up for ever.
+func (j *Journal) yield(height uint32) error {
+	other := j.mem.active(height)
+	if other == nil {
+		return nil
+	}
+	if other.State == Sealed {
+		return refuse(RuleOnePerSlot, "height %d was signed by %s of this signer, block %s", height, other.Key, other.Block)
+	}
+	return j.append(&record{kind: recordAbandon, height: height, key: other.Key})
+}
+
+// Seal records the signature of an open claim, durably, and returns the one to
+// release: the first seal wins, and repeats return it. The caller has verified sig.
+func (j *Journal) Seal(height uint32, key types.PublicKey, sig [64]byte) ([64]byte, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	old := j.mem.find(height, key)
+	switch {
+	case old == nil:
+		return [64]byte{}, failed(ErrInternal, nil, "height %d has no claim of %s", height, key)
+	case old.State == Abandoned:
+		return [64]byte{}, refuse(RuleAbandoned, "validator %s gave up height %d for another key of this signer", key, height)
+	case old.State == Sealed:
+		return [64]byte(old.Signature), nil
+	}
+	if err := j.append(&record{kind: recordSeal, height: height, key: key, signature: sig}); err != nil {
+		return [64]byte{}, err
+	}
+	return sig, nil
+}
+
+// RaiseFloor forbids a key every height up to and including this one, durably:
+// for what is learnt elsewhere, such as its own signatures on the chain. A
+// floor never sinks.
+func (j *Journal) RaiseFloor(key types.PublicKey, height uint32) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	own := j.mem.keys[key]
+	if own == nil {
+		return refuse(RuleKeyNotHeld, "the journal was not made for key %s", key)
+	}
+	if height <= own.floor {
+		return nil
+	}
+	return j.append(&record{kind: recordFloor, height: height, key: key})
+}
+
+// scan reads from the file what memory has dropped: the records of one old height.
+func (j *Journal) scan(height uint32) ([]*SlotRecord, error) {
+	var m memory
+	for raw, err := range j.log.Records() {
+		if err != nil {
+			return nil, failed(ErrInternal, err, "reading the signing journal")
+		}
+		r, err := decodeRecord(raw.Payload)
+		if err == nil && (r.kind == recordMeta || r.height == height && r.kind != recordFloor) {
+			err = m.apply(&r)
+		}
+		if err != nil {
+			return nil, failed(ErrInternal, err, "reading the signing journal")
+		}
+	}
+	return m.slots[height], nil
+}
+
+func (j *Journal) slot(height uint32) ([]*SlotRecord, error) {
+	if height > j.mem.forgotten {
+		return j.mem.slots[height], nil
+	}
+	return j.scan(height)
+}
+
+// Sealed returns the signature released for this digest, if there is one.
+func (j *Journal) Sealed(height uint32, key types.PublicKey, digest types.Hash) (sig [64]byte, ok bool, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	list, err := j.slot(height)
+	for _, s := range list {
+		if s.Key == key && s.sealed(digest) {
+			return [64]byte(s.Signature), true, nil
+		}
+	}
+	return sig, false, err
+}
+
+// Slot returns the claim or seal at a height that was not abandoned; ok is
+// false when there is none.
+func (j *Journal) Slot(height uint32) (s SlotRecord, ok bool, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	list, err := j.slot(height)
+	for _, s := range list {
+		if s.State != Abandoned {
+			return *s, true, nil
+		}
+	}
+	return SlotRecord{}, false, err
+}
+
+// JournalStatus describes a journal.
+type JournalStatus struct {
+	Path       string `json:"path"`
+	FileID     string `json:"fileID"` // random, 32 hexadecimal digits
+	Records    uint64 `json:"records"`
+	Highest    uint32 `json:"highest"`    // highest claim of any key
+	LastSigned uint32 `json:"lastSigned"` // highest sealed height, 0 if none
+	Torn       int64  `json:"torn"`       // bytes of an interrupted record cut off at the start
+}
+
+// Status describes the journal.
+func (j *Journal) Status() JournalStatus {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := JournalStatus{
+		Path: j.path, FileID: hex.EncodeToString(j.mem.fileID[:]), Records: j.mem.records,
+		LastSigned: j.mem.lastSealed, Torn: j.log.TornBytes(),
+	}
+	for m := range maps.Values(j.mem.keys) {
+		s.Highest = max(s.Highest, m.highest)
+	}
+	return s
+}
+
+// Keys returns the keys the journal was made for, in no order.
+func (j *Journal) Keys() []types.PublicKey {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Collect(maps.Keys(j.mem.keys))
+}
+
+// Failed is closed once the file can no longer be written. The daemon then ends
+// and must be started again, which reads what the file really holds.
+func (j *Journal) Failed() <-chan struct{} { return j.failed }
+
+// Close releases the file and its lock.
+func (j *Journal) Close() error { return j.log.Close() }

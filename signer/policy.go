@@ -1,0 +1,55 @@
+package signer
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+)
+
+// policy holds the rules that are neither the chain's nor the journal's.
+type policy struct {
+	network *consensus.Network
+	keys    map[types.PublicKey]bool
+	limit   *rate.Limiter
+}
+
+// consensus applies the rules of the chain, the same ones every node will
+// apply to the signed block, and returns the key that is to sign.
+func (p *policy) consensus(prop *consensus.Proposal) (types.PublicKey, error) {
+	if err := p.network.ValidateProposal(prop); err != nil {
+		rule, ok := consensus.RuleOf(err)
+		if !ok {
+			return types.PublicKey{}, failed(ErrInternal, err, "checking the proposal")
+		}
+		return types.PublicKey{}, &Refusal{Rule: Rule(rule), Detail: err.Error()}
+	}
+	key := p.network.Validators[prop.Index]
+	if !p.keys[key] {
+		return key, refuse(RuleKeyNotHeld, "validator %d, %s, is none of this signer's keys", prop.Index, key)
+	}
+	return key, nil
+}
+
+// clock applies the rules that depend on the time: a header must not run ahead
+// of the clock (C1), and its slot must not have closed by it. The latter, S4,
+// keeps a key from spending a height on a branch that was left long ago.
+func (p *policy) clock(prop *consensus.Proposal, now time.Time) error {
+	if err := p.network.CheckFuture(&prop.Header, now.Unix()); err != nil {
+		return refuse(RuleFuture, "%v", err)
+	}
+	if age := now.Unix() - int64(prop.Parent.Time); age > int64(p.network.SlotCloseSeconds) {
+		return refuse(RuleStale, "the parent's time is %d s ago, the slot closed to validators after %d s: check both clocks", age, p.network.SlotCloseSeconds)
+	}
+	return nil
+}
+
+// rate applies the rate limit, and spends from it.
+func (p *policy) rate(now time.Time) error {
+	if !p.limit.AllowN(now, 1) {
+		return refuse(RuleRate, "more than %v signatures a second on average, %d at once", float64(p.limit.Limit()), p.limit.Burst())
+	}
+	return nil
+}

@@ -1,0 +1,353 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+)
+
+func TestSignSlot(t *testing.T) {
+	b := newBench(t)
+	for i := range b.keys {
+		p := b.proposal(uint32(i+1)*testSlot, uint8(i), 1)
+		first := b.mustSign(t, p)
+		second := b.mustSign(t, p)
+		if first.Repeated || !second.Repeated || !bytes.Equal(first.Signature, second.Signature) {
+			t.Fatalf("first %+v, second %+v", first, second)
+		}
+	}
+	if b.token.signed != len(b.keys) {
+		t.Fatalf("the token made %d signatures, want %d", b.token.signed, len(b.keys))
+	}
+	st := b.service.Status(context.Background())
+	if st.Signed != 5 || st.Journal.LastSigned != 50 || st.Journal.Highest != 50 || len(st.Keys) != 5 || st.Keys[4].Index != 4 || !st.Keys[4].Ready {
+		t.Fatalf("status %+v", st)
+	}
+}
+
+// remade applies a change to a valid proposal and repairs whatever the change
+// is not about, so that one rule only stands against it.
+func remade(p *consensus.Proposal, change func(*consensus.Proposal)) *consensus.Proposal {
+	change(p)
+	work(&p.Parent)
+	p.Header.PrevBlock = p.Parent.ID()
+	p.Header.MerkleRoot = types.FoldBranch(p.CoinOnline.ID(), p.Branch)
+	return p
+}
+
+// TestPolicy has, for every rule, a request that this rule refuses, and which
+// is signed once that one thing is put right: so no other rule stands against it.
+func TestPolicy(t *testing.T) {
+	type set struct {
+		bad   func(*testing.T, *bench) Request
+		good  func(*testing.T, *bench) Request
+		reset func(*testing.T, *bench)
+	}
+	valid := func(_ *testing.T, b *bench) Request { return NewRequest(b.proposal(testSlot, 0, 1)) }
+	change := func(f func(*consensus.Proposal)) func(*testing.T, *bench) Request {
+		return func(_ *testing.T, b *bench) Request {
+			return NewRequest(remade(b.proposal(testSlot, 0, 1), f))
+		}
+	}
+	raw := func(f func(*Request)) func(*testing.T, *bench) Request {
+		return func(t *testing.T, b *bench) Request {
+			r := valid(t, b)
+			f(&r)
+			return r
+		}
+	}
+	cases := []struct {
+		name string
+		rule Rule
+		set
+	}{
+		{"parent too short", RuleFormat, set{bad: raw(func(r *Request) { r.Parent = r.Parent[:79] })}},
+		{"parent too long", RuleFormat, set{bad: raw(func(r *Request) { r.Parent = append(r.Parent, 0) })}},
+		{"header too short", RuleFormat, set{bad: raw(func(r *Request) { r.Header = nil })}},
+		{"header too long", RuleFormat, set{bad: raw(func(r *Request) { r.Header = append(r.Header, 0) })}},
+		{"CoinOnline with a byte behind it", RuleFormat, set{bad: raw(func(r *Request) { r.CoinOnline = append(r.CoinOnline, 0) })}},
+		{"CoinOnline too large", RuleFormat, set{bad: raw(func(r *Request) { r.CoinOnline = make(Hex, maxCoinOnline+1) })}},
+		{"branch too long", RuleFormat, set{bad: raw(func(r *Request) { r.Branch = make([]types.Hash, maxBranch+1) })}},
+
+		{"height is no slot", Rule(consensus.RuleNotASlot), set{bad: raw(func(r *Request) { r.Height++ })}},
+		{"parent without work", Rule(consensus.RuleWork), set{bad: func(_ *testing.T, b *bench) Request {
+			p := b.proposal(testSlot, 0, 1)
+			target, _ := types.CompactToTarget(p.Parent.Bits)
+			for types.HashMeets(p.Parent.ID(), &target) {
+				p.Parent.Nonce++
+			}
+			p.Header.PrevBlock = p.Parent.ID()
+			return NewRequest(p)
+		}}},
+		{"parent's target is above the limit", Rule(consensus.RuleBits), set{bad: change(func(p *consensus.Proposal) { p.Parent.Bits = 0x2100ffff })}},
+		{"header's bits are not the schedule's", Rule(consensus.RuleBits), set{bad: change(func(p *consensus.Proposal) { p.Header.Bits = 0x207ffffe })}},
+		{"header names another parent", Rule(consensus.RulePrevBlock), set{bad: func(_ *testing.T, b *bench) Request {
+			p := b.proposal(testSlot, 0, 1)
+			p.Header.PrevBlock[0] ^= 1
+			return NewRequest(p)
+		}}},
+		{"header is as old as its parent", Rule(consensus.RuleTimeOrder), set{bad: change(func(p *consensus.Proposal) { p.Header.Time = p.Parent.Time })}},
+		{"index is outside the set", Rule(consensus.RuleValidator), set{bad: change(func(p *consensus.Proposal) { p.Index = 5 })}},
+		{"nonce is not zero", Rule(consensus.RuleSlotNonce), set{bad: change(func(p *consensus.Proposal) { p.Header.Nonce = 1 })}},
+		{"before the rank's turn", Rule(consensus.RuleSlotEarly), set{bad: change(func(p *consensus.Proposal) { p.Header.Time-- })}},
+		{"after the slot closed", Rule(consensus.RuleSlotLate), set{bad: func(_ *testing.T, b *bench) Request {
+			b.now = time.Unix(parentTime+testClose, 0)
+			return NewRequest(remade(b.proposal(testSlot, 0, 1), func(p *consensus.Proposal) { p.Header.Time = parentTime + testClose + 1 }))
+		}}},
+		{"CoinOnline is not in the block", Rule(consensus.RuleMerkleRoot), set{bad: func(_ *testing.T, b *bench) Request {
+			p := b.proposal(testSlot, 0, 1)
+			p.Header.MerkleRoot[0] ^= 1
+			return NewRequest(p)
+		}}},
+		{"CoinOnline spends something", Rule(consensus.RuleNoCoinbase), set{bad: change(func(p *consensus.Proposal) { p.CoinOnline.Inputs[0].Previous.Index = 0 })}},
+		{"CoinOnline is of another height", Rule(consensus.RuleCoinbaseScript), set{bad: change(func(p *consensus.Proposal) { p.CoinOnline.Inputs[0].SignatureScript = types.HeightScript(2 * testSlot) })}},
+		{"CoinOnline is not final", Rule(consensus.RuleTxLockTime), set{bad: change(func(p *consensus.Proposal) {
+			p.CoinOnline.LockTime, p.CoinOnline.Inputs[0].Sequence = testSlot, 0
+		})}},
+		{"CoinOnline has no empty output", Rule(consensus.RuleCoinOnline), set{bad: change(func(p *consensus.Proposal) { p.CoinOnline.Outputs[0].Value = 1 })}},
+		{"CoinOnline pays another key", Rule(consensus.RuleCoinOnlinePay), set{bad: change(func(p *consensus.Proposal) {
+			p.CoinOnline.Outputs[1].PkScript = types.PubKeyHashScript([20]byte{1})
+		})}},
+		{"CoinOnline holds an unknown record", Rule(consensus.RuleCoinOnlineData), set{bad: change(func(p *consensus.Proposal) {
+			p.CoinOnline.Outputs = append(p.CoinOnline.Outputs, types.TxOut{PkScript: types.NullDataScript([]byte{9})})
+		})}},
+
+		{"validator's key is not ours", RuleKeyNotHeld, set{
+			bad: func(t *testing.T, b *bench) Request {
+				b.open(t, publics(b.keys[1:]))
+				return valid(t, b)
+			},
+			reset: func(t *testing.T, b *bench) { b.open(t, publics(b.keys)) },
+		}},
+		{"header is ahead of the clock", RuleFuture, set{
+			bad: func(t *testing.T, b *bench) Request {
+				p := b.proposal(testSlot, 0, 1)
+				b.now = time.Unix(int64(p.Header.Time)-testAhead-1, 0)
+				return NewRequest(p)
+			},
+			reset: func(_ *testing.T, b *bench) { b.now = b.now.Add(time.Second) },
+		}},
+		{"slot closed by the clock", RuleStale, set{
+			bad: func(t *testing.T, b *bench) Request {
+				b.now = time.Unix(parentTime+testClose+1, 0)
+				return valid(t, b)
+			},
+			reset: func(_ *testing.T, b *bench) { b.now = b.now.Add(-time.Second) },
+		}},
+		{"too many signatures", RuleRate, set{
+			bad: func(t *testing.T, b *bench) Request {
+				b.limit = RateLimit{PerSecond: 1, Burst: 1}
+				b.open(t, publics(b.keys))
+				b.mustSign(t, b.proposal(testSlot, 0, 1))
+				return NewRequest(b.proposal(2*testSlot, 0, 1))
+			},
+			good:  func(_ *testing.T, b *bench) Request { return NewRequest(b.proposal(2*testSlot, 0, 1)) },
+			reset: func(_ *testing.T, b *bench) { b.now = b.now.Add(time.Second) },
+		}},
+		{"another block at a signed height", RuleDoubleSign, set{
+			bad: func(t *testing.T, b *bench) Request {
+				b.mustSign(t, b.proposal(testSlot, 0, 1))
+				return NewRequest(b.proposal(testSlot, 0, 2))
+			},
+		}},
+		{"another block at a claimed height", RuleDoubleSign, set{
+			bad: func(t *testing.T, b *bench) Request {
+				claimOnly(t, b, b.proposal(testSlot, 0, 1))
+				return NewRequest(b.proposal(testSlot, 0, 2))
+			},
+		}},
+		{"height below the key's highest", RuleWatermark, set{
+			bad: func(t *testing.T, b *bench) Request {
+				b.mustSign(t, b.proposal(2*testSlot, 0, 1))
+				return valid(t, b)
+			},
+			// Another key may: it has signed nothing yet.
+			good: func(_ *testing.T, b *bench) Request { return NewRequest(b.proposal(testSlot, 1, 1)) },
+		}},
+		{"height at the floor", RuleFloor, set{
+			bad: func(t *testing.T, b *bench) Request {
+				if err := b.journal.RaiseFloor(b.keys[0].public, testSlot); err != nil {
+					t.Fatal(err)
+				}
+				return valid(t, b)
+			},
+			good: func(_ *testing.T, b *bench) Request { return NewRequest(b.proposal(2*testSlot, 0, 1)) },
+		}},
+		{"another key signed the slot", RuleOnePerSlot, set{
+			bad: func(t *testing.T, b *bench) Request {
+				b.mustSign(t, b.proposal(testSlot, 1, 1))
+				return valid(t, b)
+			},
+			good: func(_ *testing.T, b *bench) Request { return NewRequest(b.proposal(2*testSlot, 0, 1)) },
+		}},
+		{"claim was given up", RuleAbandoned, set{
+			bad: func(t *testing.T, b *bench) Request {
+				p := b.proposal(testSlot, 0, 1)
+				claimOnly(t, b, p)
+				b.mustSign(t, b.proposal(testSlot, 1, 1))
+				return NewRequest(p)
+			},
+			good: func(_ *testing.T, b *bench) Request { return NewRequest(b.proposal(2*testSlot, 0, 1)) },
+		}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			req := c.bad(t, b)
+			before := b.token.signed
+			_, err := b.service.SignSlot(context.Background(), req)
+			wantRule(t, err, c.rule)
+			if n := b.service.Status(context.Background()).Refusals[c.rule]; n != 1 {
+				t.Fatalf("counted %d refusals by %s", n, c.rule)
+			}
+			if b.token.signed != before {
+				t.Fatal("the token was asked although the request was refused")
+			}
+			if c.reset != nil {
+				c.reset(t, b)
+			}
+			good := c.good
+			if good == nil {
+				good = valid
+			}
+			if _, err := b.service.SignSlot(context.Background(), good(t, b)); err != nil {
+				t.Fatalf("put right, and still: %v", err)
+			}
+		})
+	}
+}
+
+// claimOnly leaves a claim without a seal, as a token that fails does.
+func claimOnly(t *testing.T, b *bench, p *consensus.Proposal) {
+	t.Helper()
+	gone := errors.New("token is gone")
+	b.token.before = func() error { return gone }
+	if _, err := b.sign(p); !errors.Is(err, ErrUnavailable) || !errors.Is(err, gone) {
+		t.Fatalf("got %v, want unavailable", err)
+	}
+	b.token.before = nil
+}
+
+func TestRepeatIgnoresClockAndRate(t *testing.T) {
+	b := newBench(t)
+	p := b.proposal(testSlot, 0, 1)
+	first := b.mustSign(t, p)
+	b.limit = RateLimit{}
+	b.open(t, publics(b.keys))
+	b.now = b.now.Add(1000 * time.Hour)
+	if second := b.mustSign(t, p); !bytes.Equal(first.Signature, second.Signature) {
+		t.Fatal("a repeat returned another signature")
+	}
+}
+
+func TestTokenFailureThenRepeat(t *testing.T) {
+	b := newBench(t)
+	p := b.proposal(testSlot, 0, 1)
+	claimOnly(t, b, p)
+	if r, ok, err := b.service.SlotRecord(context.Background(), testSlot); err != nil || !ok || r.State != Claimed || r.Block != p.Header.ID() {
+		t.Fatalf("record %+v, %v, %v", r, ok, err)
+	}
+	b.mustSign(t, p)
+	r, ok, err := b.service.SlotRecord(context.Background(), testSlot)
+	if err != nil || !ok || r.State != Sealed || len(r.Signature) != 64 || !bytes.Equal(r.Header, p.Header.Bytes()) || !bytes.Equal(r.CoinOnline, p.CoinOnline.Bytes()) {
+		t.Fatalf("record %+v, %v, %v", r, ok, err)
+	}
+}
+
+func TestUnreadyKeyClaimsNothing(t *testing.T) {
+	b := newBench(t)
+	b.token.ready = errors.New("token is absent")
+	if _, err := b.sign(b.proposal(testSlot, 0, 1)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, b.token.ready) {
+		t.Fatalf("got %v", err)
+	}
+	if _, ok, _ := b.service.SlotRecord(context.Background(), testSlot); ok {
+		t.Fatal("a key that is not ready spent its claim")
+	}
+}
+
+func TestBadSignatureIsNotReleased(t *testing.T) {
+	b := newBench(t)
+	p := b.proposal(testSlot, 0, 1)
+	for name, spoil := range map[string]func([64]byte) [64]byte{
+		"flipped bit": func(s [64]byte) [64]byte { s[40] ^= 1; return s },
+		"zero":        func([64]byte) [64]byte { return [64]byte{} },
+		"another key": func([64]byte) [64]byte { return b.keys[2].sign(b.network.Digest(p)) },
+	} {
+		b.token.after = spoil
+		if _, err := b.sign(p); !errors.Is(err, ErrInternal) {
+			t.Fatalf("%s: got %v", name, err)
+		}
+		if r, _, _ := b.service.SlotRecord(context.Background(), testSlot); r.State != Claimed {
+			t.Fatalf("%s: slot is %s", name, r.State)
+		}
+	}
+	b.token.after = nil
+	b.mustSign(t, p)
+}
+
+// TestConcurrentRivals lets many goroutines ask for different blocks of one
+// slot: one block wins, and everyone who asked for it gets the same bytes.
+func TestConcurrentRivals(t *testing.T) {
+	b := newBench(t)
+	var mu sync.Mutex
+	released := make(map[string]int)
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			r, err := b.sign(b.proposal(testSlot, uint8(i%5), byte(i%7)))
+			var refusal *Refusal
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				released[string(r.Signature)]++
+			} else if !errors.As(err, &refusal) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(released) != 1 {
+		t.Fatalf("%d signatures were released for one slot", len(released))
+	}
+}
+
+func TestWaitingRequestGivesUp(t *testing.T) {
+	b := newBench(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	b.token.before = func() error { close(entered); <-leave; return nil }
+	done := make(chan error)
+	go func() {
+		_, err := b.sign(b.proposal(testSlot, 0, 1))
+		done <- err
+	}()
+	<-entered
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := b.service.SignSlot(ctx, NewRequest(b.proposal(2*testSlot, 0, 1))); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	close(leave)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDeadlineDuringSign: the claim stands, the late signature is lost, and the
+// same request later is signed.
+func TestDeadlineDuringSign(t *testing.T) {
+	b := newBench(t)
+	p := b.proposal(testSlot, 0, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	b.token.before = func() error { cancel(); return nil }
+	if _, err := b.service.SignSlot(ctx, NewRequest(p)); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	b.token.before = nil
+	b.mustSign(t, p)
+}

@@ -1,0 +1,209 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/worker"
+)
+
+// hsm is what the daemon asks of the PKCS#11 worker: a *worker.Supervisor.
+type hsm interface {
+	FindToken(ctx context.Context, label, serial string) (worker.TokenInfo, error)
+	Login(ctx context.Context, token worker.TokenRef, pin []byte) error
+	FindKey(ctx context.Context, token worker.TokenRef, query worker.KeyQuery) (worker.Key, error)
+	Sign(ctx context.Context, key worker.KeyRef, digest [32]byte) (worker.Signature, error)
+}
+
+// tokens is the Token of the daemon: its configured keys, each in its token.
+type tokens struct {
+	hsm    hsm
+	ledger pinLedger
+	clock  func() time.Time
+	log    *slog.Logger
+	keys   []*heldKey
+
+	mu sync.Mutex // guards ref, err and seen of each key
+}
+
+type heldKey struct {
+	KeyConfig
+	ref worker.KeyRef
+	err error // why it is not ready
+	// seen: it was ready once. SoftHSM shows a token that went away as one without
+	// keys, so a key that was seen before and is missing may come back by itself.
+	seen bool
+}
+
+var errNotTried = errors.New("its token was not looked at yet")
+
+func newTokens(h hsm, c *Config, clock func() time.Time, log *slog.Logger) *tokens {
+	t := &tokens{hsm: h, ledger: pinLedger{c.besideJournal("pin-refused.json")}, clock: clock, log: log}
+	for _, k := range c.Keys {
+		t.keys = append(t.keys, &heldKey{KeyConfig: k, err: errNotTried})
+	}
+	return t
+}
+
+func (t *tokens) find(key types.PublicKey) *heldKey {
+	for _, k := range t.keys {
+		if k.PublicKey == key {
+			return k
+		}
+	}
+	return nil
+}
+
+// Ready implements Token.
+func (t *tokens) Ready(key types.PublicKey) error {
+	k := t.find(key)
+	if k == nil {
+		return fmt.Errorf("%s is not configured", key)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return k.err
+}
+
+// Sign implements Token.
+func (t *tokens) Sign(ctx context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error) {
+	if err := t.Ready(key); err != nil {
+		return [64]byte{}, err
+	}
+	k := t.find(key)
+	t.mu.Lock()
+	ref := k.ref
+	t.mu.Unlock()
+	sig, err := t.hsm.Sign(ctx, ref, digest)
+	var fault *worker.Error
+	if errors.As(err, &fault) {
+		// Not ready, until prepare has seen token and key again.
+		t.set(k, ref, keyFault(err, true))
+	}
+	return sig, err
+}
+
+func (t *tokens) set(k *heldKey, ref worker.KeyRef, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k.ref, k.err = ref, err
+	k.seen = k.seen || err == nil
+}
+
+// prepare brings every key that is not ready to where it can sign: token found,
+// logged in, key checked. Keys that need a person are left alone (IsTerminal);
+// the error joins what is new about them.
+func (t *tokens) prepare(ctx context.Context) error {
+	var errs []error
+	for _, k := range t.keys {
+		old := t.Ready(k.PublicKey)
+		if old == nil || IsTerminal(old) {
+			continue
+		}
+		ref, err := t.open(ctx, k)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			err = fmt.Errorf("key %s: %w", k.PublicKey, err)
+		}
+		t.set(k, ref, err)
+		switch {
+		case err == nil:
+			t.log.Info("key is ready", "key", k.PublicKey, "token", ref.Token.String())
+		case IsTerminal(err):
+			errs = append(errs, err)
+		case old.Error() != err.Error():
+			t.log.Warn("key is not available", "err", err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &TerminalError{err}
+	}
+	return nil
+}
+
+func (t *tokens) open(ctx context.Context, k *heldKey) (worker.KeyRef, error) {
+	info, err := t.hsm.FindToken(ctx, k.TokenLabel, k.TokenSerial)
+	if err != nil {
+		return worker.KeyRef{}, keyFault(err, k.seen)
+	}
+	ref := worker.KeyRef{
+		Token:     info.TokenRef,
+		Algorithm: worker.Algorithm(k.PublicKey.Algorithm),
+		PublicKey: worker.PublicKey(k.PublicKey.Point),
+	}
+	if err := t.login(ctx, ref.Token, k.PINFile); err != nil {
+		return worker.KeyRef{}, err
+	}
+	// Exactly one key of this curve with this public point, or an error.
+	key, err := t.hsm.FindKey(ctx, ref.Token, worker.KeyQuery{Algorithm: ref.Algorithm, PublicKey: ref.PublicKey})
+	if err != nil {
+		return worker.KeyRef{}, keyFault(err, k.seen)
+	}
+	return ref, t.check(k, &key)
+}
+
+// check judges a key as found in its token.
+func (t *tokens) check(k *heldKey, found *worker.Key) error {
+	if k.KeyLabel != "" && found.Label != k.KeyLabel {
+		return &TerminalError{fmt.Errorf("in token %q it has the label %q, not %q: correct keyLabel or publicKey", k.TokenLabel, found.Label, k.KeyLabel)}
+	}
+	err := found.Attributes.Check()
+	if err == nil {
+		return nil
+	}
+	if !k.AllowExtractable || found.Attributes.Sign == worker.False {
+		return &TerminalError{fmt.Errorf("%w (or set allowExtractable if losing this key is of no account)", err)}
+	}
+	t.log.Warn("using a key that may leave its token, as allowExtractable permits", "key", k.PublicKey, "why", err)
+	return nil
+}
+
+// login shows the PIN to the token once, unless the token refused it before.
+func (t *tokens) login(ctx context.Context, token worker.TokenRef, pinFile string) error {
+	pin, err := readPIN(pinFile)
+	if err != nil {
+		return &TerminalError{err}
+	}
+	defer clear(pin)
+	if err := t.ledger.check(token, pin); err != nil {
+		return &TerminalError{err}
+	}
+	err = t.hsm.Login(ctx, token, pin)
+	switch {
+	case err == nil:
+		return t.ledger.accepted(token)
+	case errors.Is(err, worker.ErrPINIncorrect), errors.Is(err, worker.ErrPINInvalid):
+		err = fmt.Errorf("correct the PIN in %s; it was tried once and will not be tried again: %w", pinFile, err)
+		return &TerminalError{errors.Join(err, t.ledger.refused(token, pinFile, pin, t.clock()))}
+	case errors.Is(err, worker.ErrTokenNotFound), errors.Is(err, worker.ErrDown):
+		return err // the PIN was not shown to anyone
+	}
+	// What became of the PIN is not known, so it is not tried again by itself.
+	return &TerminalError{err}
+}
+
+// keyFault marks the failures that only a person can end. seen: the key was
+// ready before.
+func keyFault(err error, seen bool) error {
+	if seen && errors.Is(err, worker.ErrKeyNotFound) {
+		return err
+	}
+	for _, kind := range []worker.Kind{
+		worker.ErrTokenAmbiguous, worker.ErrTokenNotReady,
+		worker.ErrKeyNotFound, worker.ErrKeyAmbiguous, worker.ErrKeyCurve,
+		worker.ErrPINIncorrect, worker.ErrPINLocked, worker.ErrPINExpired, worker.ErrPINFinalTry, worker.ErrPINInvalid,
+		worker.ErrBadSignature, worker.ErrBadRequest,
+	} {
+		if errors.Is(err, kind) {
+			return &TerminalError{err}
+		}
+	}
+	return err
+}
