@@ -1,0 +1,493 @@
+package server
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"qcitycoin.org/qcity/miner/work"
+)
+
+// easy makes tests solve shares in about 65,000 hashes or fewer.
+var easy = Config{}
+
+const startDifficulty = 1.0 / (1 << 16)
+
+func easyConfig() Config {
+	cfg := easy
+	cfg.Difficulty.Start, cfg.Difficulty.Min = startDifficulty, startDifficulty/16
+	return cfg
+}
+
+func TestMinerFindsSharesAndABlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		job := r.publish(1, work.TargetFromDifficulty(4*startDifficulty))
+		c := r.client()
+		c.login("x")
+		for range 3 {
+			s := c.solve(c.job, 0, between(startDifficulty, 4*startDifficulty))
+			if m := c.call("mining.submit", s.params()); string(m.Result) != "true" {
+				t.Fatalf("share refused: %s", m.Error)
+			}
+		}
+		c.job.difficulty = 4 * startDifficulty
+		if m := c.call("mining.submit", c.valid(c.job).params()); string(m.Result) != "true" {
+			t.Fatalf("block refused: %s", m.Error)
+		}
+		blocks := r.chain.found()
+		if len(blocks) != 1 {
+			t.Fatalf("%d blocks reached the chain", len(blocks))
+		}
+		header := job.Header(blocks[0])
+		if got := c.hash(c.job, "00000000000000aa", blocks[0].Time, blocks[0].Nonce, 0); header.Hash() != got {
+			t.Errorf("chain got header %x, the miner hashed %x", header.Hash(), got)
+		}
+		st := r.srv.Stats()
+		w := st.Workers[0]
+		if w.Name != "w" || w.Accepted != 4 || w.Blocks != 1 || w.Difficulty != 4*startDifficulty || w.Best < 4*startDifficulty ||
+			w.HashRate.Minute <= 0 || st.Miners != 1 || st.Sessions[0].UserAgent != "test/1" || len(w.Rejected) != 0 {
+			t.Errorf("accounts: %+v", st)
+		}
+	})
+}
+
+func TestRejects(t *testing.T) {
+	mod := func(f func(*share)) func(*client) string {
+		return func(c *client) string { s := c.valid(c.job); f(&s); return s.params() }
+	}
+	for name, tc := range map[string]struct {
+		params func(*client) string
+		code   int
+		reason Reason
+	}{
+		"no parameters":         {func(*client) string { return `[]` }, 20, Malformed},
+		"parameters an object":  {func(*client) string { return `{"a":1}` }, 20, Malformed},
+		"too few":               {func(*client) string { return `["w","1","00"]` }, 20, Malformed},
+		"number for a string":   {func(*client) string { return `["w",1,"00","00","00"]` }, 20, Malformed},
+		"extranonce2 no hex":    {mod(func(s *share) { s.e2 = "zz" }), 20, Malformed},
+		"ntime no hex":          {mod(func(s *share) { s.ntime = "now" }), 20, Malformed},
+		"nonce empty":           {mod(func(s *share) { s.nonce = "" }), 20, Malformed},
+		"version bits no hex":   {mod(func(s *share) { s.version = "x" }), 20, Malformed},
+		"unknown job":           {mod(func(s *share) { s.job = "abcdef01" }), 21, UnknownJob},
+		"job id no hex":         {mod(func(s *share) { s.job = "bogus" }), 21, UnknownJob},
+		"job id too long":       {mod(func(s *share) { s.job += "00000000" }), 21, UnknownJob},
+		"unauthorized worker":   {mod(func(s *share) { s.worker = "other" }), 24, Unauthorized},
+		"top bit (old bmminer)": {mod(func(s *share) { s.version = "40000000" }), 20, BadVersion},
+		"ntime too early":       {mod(func(s *share) { s.ntime = "00000001" }), 20, BadTime},
+		"ntime too late":        {mod(func(s *share) { s.ntime = "ffffffff" }), 20, BadTime},
+		"low difficulty": {func(c *client) string {
+			return c.solve(c.job, 0, between(0, startDifficulty/2)).params()
+		}, 23, LowDifficulty},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := startRig(t, easyConfig())
+				defer r.stop()
+				r.publish(1, hard)
+				c := r.client()
+				c.login("x")
+				m := c.call("mining.submit", tc.params(c))
+				if m.code() != tc.code || len(m.Error) != 3 || len(m.Error[1]) < 10 {
+					t.Errorf("answer %s %s, want code %d with a reason", m.Result, m.Error, tc.code)
+				}
+				if st := r.srv.Stats(); st.Total.Rejected[tc.reason.String()] != 1 || st.Total.Accepted != 0 || st.Sessions[0].Rejected != 1 {
+					t.Errorf("accounts %+v, want one %v", st.Total, tc.reason)
+				}
+				if m := c.call("mining.submit", c.valid(c.job).params()); string(m.Result) != "true" {
+					t.Errorf("a good share after it was refused: %s", m.Error)
+				}
+			})
+		})
+	}
+}
+
+func TestSubmitBeforeSubscribe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		c := r.client()
+		if m := c.call("mining.submit", `["w","1","00","00","00"]`); m.code() != 25 {
+			t.Errorf("answer %s %s", m.Result, m.Error)
+		}
+	})
+}
+
+// Every spelling of one share is that share; other version bits are another share.
+func TestDuplicates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.publish(1, hard)
+		c := r.client()
+		c.login("x")
+		s := c.valid(c.job)
+		if m := c.call("mining.submit", s.params()); string(m.Result) != "true" {
+			t.Fatalf("refused: %s", m.Error)
+		}
+		for name, change := range map[string]func(*share){
+			"same":                 func(*share) {},
+			"upper case":           func(s *share) { s.e2 = strings.ToUpper(s.e2); s.nonce = strings.ToUpper(s.nonce) },
+			"long extranonce2":     func(s *share) { s.e2 += "ffff" },
+			"long nonce":           func(s *share) { s.nonce += "ff" },
+			"zero version bits":    func(s *share) { s.version = "00000000" },
+			"whole version":        func(s *share) { s.version = "20000000" },
+			"leading zeros of job": func(s *share) { s.job = strings.Repeat("0", 8-len(s.job)) + s.job },
+		} {
+			d := s
+			change(&d)
+			if m := c.call("mining.submit", d.params()); m.code() != 22 {
+				t.Errorf("%s: answer %s %s", name, m.Result, m.Error)
+			}
+		}
+		// The session comes back with its extranonce1 and sends the share again.
+		_ = c.conn.Close()
+		synctest.Wait()
+		again := r.client()
+		again.subscribe(fmt.Sprintf(`["test/1",%q]`, c.e1))
+		if again.e1 != c.e1 {
+			t.Fatalf("resumed as %s, was %s", again.e1, c.e1)
+		}
+		again.call("mining.authorize", `["w","x"]`)
+		if m := again.call("mining.submit", s.params()); m.code() != 22 {
+			t.Errorf("after resume: answer %s %s", m.Result, m.Error)
+		}
+	})
+}
+
+func TestStaleSharesAndLateOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.publish(1, hard)
+		c := r.client()
+		c.login("x")
+		first := c.job
+		r.publish(1, hard)
+		if second := c.awaitJob(); second.clean || !first.clean {
+			t.Errorf("clean flags %v, %v", first.clean, second.clean)
+		}
+		if m := c.call("mining.submit", c.valid(first).params()); string(m.Result) != "true" {
+			t.Errorf("late share of the same parent: %s", m.Error)
+		}
+		r.publish(2, hard)
+		if third := c.awaitJob(); !third.clean {
+			t.Error("a new parent came without clean_jobs")
+		}
+		if m := c.call("mining.submit", c.valid(first).params()); m.code() != 21 {
+			t.Errorf("stale share: %s %s", m.Result, m.Error)
+		}
+	})
+}
+
+// A solved header goes to the chain whatever is wrong with it as a share.
+func TestBlockComesBeforeEveryReject(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spoil   func(*rig, *share)
+		verdict work.Outcome
+		err     error
+		code    int
+	}{
+		"accepted":               {func(*rig, *share) {}, work.Accepted, nil, 0},
+		"held":                   {func(*rig, *share) {}, work.Held, nil, 0},
+		"stale but saved":        {func(r *rig, _ *share) { r.publish(2, hard); synctest.Wait() }, work.Accepted, nil, 0},
+		"stale and too late":     {func(r *rig, _ *share) { r.publish(2, hard); synctest.Wait() }, work.Stale, nil, 21},
+		"unauthorized and taken": {func(_ *rig, s *share) { s.worker = "other" }, work.Accepted, nil, 0},
+		"unauthorized, too late": {func(_ *rig, s *share) { s.worker = "other" }, work.Stale, nil, 24},
+		"refused, still a share": {func(*rig, *share) {}, work.Rejected, errors.New("bad-time"), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := startRig(t, easyConfig())
+				defer r.stop()
+				r.chain.verdict, r.chain.err = tc.verdict, tc.err
+				r.publish(1, work.TargetFromDifficulty(startDifficulty))
+				c := r.client()
+				c.login("x")
+				s := c.valid(c.job)
+				tc.spoil(r, &s)
+				if m := c.call("mining.submit", s.params()); m.code() != tc.code {
+					t.Errorf("answer %s %s, want code %d", m.Result, m.Error, tc.code)
+				}
+				if n := len(r.chain.found()); n != 1 {
+					t.Errorf("%d solutions reached the chain", n)
+				}
+				wins := uint64(0)
+				if tc.verdict == work.Accepted || tc.verdict == work.Held {
+					wins = 1
+				}
+				if st := r.srv.Stats(); st.Total.Blocks != wins {
+					t.Errorf("%d blocks counted, want %d", st.Total.Blocks, wins)
+				}
+			})
+		})
+	}
+}
+
+func TestBlockIsSubmittedOnceUnlessRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.chain.verdict, r.chain.err = work.Rejected, errors.New("disk full")
+		r.publish(1, work.TargetFromDifficulty(startDifficulty))
+		c := r.client()
+		c.login("x")
+		s := c.valid(c.job)
+		c.call("mining.submit", s.params())
+		r.chain.mu.Lock()
+		r.chain.verdict, r.chain.err = work.Accepted, nil
+		r.chain.mu.Unlock()
+		if m := c.call("mining.submit", s.params()); string(m.Result) != "true" {
+			t.Errorf("second attempt: %s", m.Error)
+		}
+		if m := c.call("mining.submit", s.params()); m.code() != 22 {
+			t.Errorf("third attempt: %s %s", m.Result, m.Error)
+		}
+		if n := len(r.chain.found()); n != 2 {
+			t.Errorf("the chain was asked %d times, want 2", n)
+		}
+	})
+}
+
+func TestVersionBitReadings(t *testing.T) {
+	for name, tc := range map[string]struct {
+		configure string
+		bits      uint32
+		sent      string
+		code      int
+	}{
+		"value under the mask":       {`[["version-rolling"],{"version-rolling.mask":"1fffe000"}]`, 0x00abc000, "00abc000", 0},
+		"whole version":              {`[["version-rolling"],{"version-rolling.mask":"1fffe000"}]`, 0x00abc000, "20abc000", 0},
+		"not negotiated":             {"", 0x00abc000, "00abc000", 0},
+		"BIP 323 bits":               {"", 0x00000020, "00000020", 0},
+		"granted but absent":         {`[["version-rolling"],{"version-rolling.mask":"1fffe000"}]`, 0, "", 0},
+		"null sixth parameter":       {"", 0, "null", 0},
+		"outside the granted mask":   {`[["version-rolling"],{"version-rolling.mask":"00ffe000"}]`, 0x01000000, "01000000", 20},
+		"outside the chain's mask":   {"", 0, "80000000", 20},
+		"five version bits too deep": {"", 0, "00000010", 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := startRig(t, easyConfig())
+				defer r.stop()
+				r.publish(1, hard)
+				c := r.client()
+				if tc.configure != "" {
+					c.call("mining.configure", tc.configure)
+				}
+				c.login("x")
+				s := c.solve(c.job, tc.bits, between(startDifficulty, 1e300))
+				s.version = tc.sent
+				params := strings.Replace(s.params(), `"null"`, "null", 1)
+				if m := c.call("mining.submit", params); m.code() != tc.code {
+					t.Errorf("answer %s %s, want code %d", m.Result, m.Error, tc.code)
+				}
+			})
+		})
+	}
+}
+
+// However a device applies set_difficulty (at once, with the next job, late),
+// no share it honestly found is refused.
+func TestNoRejectFromRetarget(t *testing.T) {
+	const d = startDifficulty
+	synctest.Test(t, func(t *testing.T) {
+		cfg := easyConfig()
+		r := startRig(t, cfg)
+		defer r.stop()
+		r.publish(1, hard)
+		c := r.client()
+		c.login("x")
+		old := c.job
+		c.call("mining.suggest_difficulty", fmt.Sprintf("[%v]", 4*d))
+		raised := c.awaitJob()
+		if raised.difficulty != 4*d || raised.ID == old.ID || raised.ntime <= old.ntime {
+			t.Fatalf("after the retarget: %+v", raised)
+		}
+		accept := func(what string, s share, want float64) {
+			t.Helper()
+			before := r.srv.Stats().Total.Difficulty
+			if m := c.call("mining.submit", s.params()); string(m.Result) != "true" {
+				t.Errorf("%s: %s", what, m.Error)
+			}
+			if got := r.srv.Stats().Total.Difficulty - before; got != want {
+				t.Errorf("%s: credited %v, want %v", what, got, want)
+			}
+		}
+		accept("old job at its own difficulty", c.solve(old, 0, between(d, 4*d)), d)
+		accept("new job by a device that is late", c.solve(raised, 0, between(d, 4*d)), d)
+		accept("new job", c.solve(raised, 0, between(4*d, 1e300)), 4*d)
+		c.call("mining.suggest_difficulty", fmt.Sprintf("[%v]", d/2))
+		c.awaitJob()
+		accept("old job at once at the new difficulty", c.solve(raised, 0, between(d/2, d)), d/2)
+		c.call("mining.suggest_difficulty", fmt.Sprintf("[%v]", 4*d))
+		latest := c.awaitJob()
+		time.Sleep(3 * time.Minute) // fake clock: the grace is over
+		if m := c.call("mining.submit", c.solve(latest, 0, between(d, 4*d)).params()); m.code() != 23 {
+			t.Errorf("after the grace: %s %s", m.Result, m.Error)
+		}
+	})
+}
+
+func TestNobodyHearsNothingFor25Seconds(t *testing.T) {
+	for name, withJob := range map[string]bool{"with a job": true, "without a job": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := easyConfig()
+				cfg.Difficulty.Min = startDifficulty // so that vardiff is silent too
+				r := startRig(t, cfg)
+				defer r.stop()
+				if withJob {
+					r.publish(1, hard)
+				}
+				c := r.client()
+				c.subscribe(`[]`)
+				c.call("mining.authorize", `["w"]`)
+				last := time.Now()
+				var previous notify
+				for range 20 {
+					m := <-c.lines
+					c.take(m)
+					if gap := time.Since(last); gap > 25*time.Second {
+						t.Errorf("%v of silence", gap)
+					}
+					last = time.Now()
+					if m.Method == "mining.notify" {
+						if previous.ID != "" && (c.job.ntime <= previous.ntime || c.job.clean || c.job.coinb1 != previous.coinb1) {
+							t.Errorf("refreshed job %+v after %+v", c.job, previous)
+						}
+						previous = c.job
+					}
+				}
+				if (len(c.jobs) > 0) != withJob {
+					t.Errorf("%d jobs", len(c.jobs))
+				}
+			})
+		})
+	}
+}
+
+func TestStalledClientDelaysNobodyAndIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.publish(1, hard)
+		stalled := r.dial()
+		if _, err := io.WriteString(stalled, `{"id":1,"method":"mining.subscribe","params":[]}`+"\n"+
+			`{"id":2,"method":"mining.authorize","params":["lazy","x"]}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		c := r.client()
+		c.login("x")
+		start := time.Now()
+		for i := range byte(100) {
+			r.publish(i+2, hard)
+			c.awaitJob()
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("the reading client waited %v (fake clock) for the stalled one", waited)
+		}
+		if n := r.srv.Stats().Connections; n != 2 {
+			t.Fatalf("%d connections before the deadline", n)
+		}
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if st := r.srv.Stats(); st.Connections != 1 || st.Sessions[0].Workers[0] != "w" {
+			t.Errorf("connections after the deadline: %+v", st.Sessions)
+		}
+	})
+}
+
+// A slow client that reads again gets the newest job only, not the history.
+func TestSlowClientGetsOnlyTheNewestJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.publish(1, hard)
+		conn := r.dial()
+		_, _ = io.WriteString(conn, `{"id":1,"method":"mining.subscribe","params":[]}`+"\n"+
+			`{"id":2,"method":"mining.authorize","params":["slow","x"]}`+"\n")
+		synctest.Wait()
+		var newest *work.Job
+		for i := range byte(50) {
+			newest = r.publish(i+2, hard)
+			synctest.Wait()
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		all, _ := io.ReadAll(conn)
+		jobs := strings.Count(string(all), "mining.notify\",\"params\"")
+		if jobs != 2 {
+			t.Errorf("%d jobs were queued, want the one under way and the newest", jobs)
+		}
+		var m message
+		lines := strings.Split(strings.TrimSpace(string(all)), "\n")
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &m); err != nil || !strings.Contains(string(m.Params[2]), fmt.Sprintf("%x", newest.CoinbasePrefix)) {
+			t.Errorf("last line %s, %v", lines[len(lines)-1], err)
+		}
+	})
+}
+
+func TestFloodWithoutReadingIsHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		conn := r.dial()
+		_ = conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		line := `{"id":"` + strings.Repeat("x", 900) + `","method":"mining.ping"}` + "\n"
+		sent := 0
+		for {
+			n, err := io.WriteString(conn, line)
+			sent += n
+			if err != nil {
+				break
+			}
+		}
+		if sent > 64<<10 {
+			t.Errorf("the server took %d bytes of requests whose answers nobody reads", sent)
+		}
+	})
+}
+
+func TestResumeOnlyWhenFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.publish(1, hard)
+		a := r.client()
+		a.login("x")
+		late := a.valid(a.job)
+		b := r.client()
+		b.subscribe(fmt.Sprintf(`["t",%q]`, a.e1))
+		if b.e1 == a.e1 {
+			t.Fatal("two live sessions share an extranonce1")
+		}
+		_ = a.conn.Close()
+		synctest.Wait()
+		c := r.client()
+		c.subscribe(fmt.Sprintf(`["t",%q]`, a.e1))
+		if c.e1 != a.e1 {
+			t.Fatalf("resumed as %s, was %s", c.e1, a.e1)
+		}
+		c.call("mining.authorize", `["w","x"]`)
+		if job := c.awaitJob(); !job.clean {
+			t.Error("the first job of a connection is not clean")
+		}
+		if m := c.call("mining.submit", late.params()); string(m.Result) != "true" {
+			t.Errorf("a share found before the interruption: %s", m.Error)
+		}
+		for _, id := range []string{`"00000000"`, `"zzzzzzzz"`, `null`, `"12"`, `7`} {
+			d := r.client()
+			d.subscribe(`["t",` + id + `]`)
+			if binary.BigEndian.Uint32(unhex(t, d.e1)) == 0 || d.e1 == a.e1 {
+				t.Errorf("session id %s gave extranonce1 %s", id, d.e1)
+			}
+		}
+	})
+}
