@@ -22,6 +22,7 @@ import (
 type Worker struct {
 	log    *slog.Logger
 	ctx    *pkcs11.Ctx // nil until opened
+	path   string      // of the module
 	logins map[worker.TokenRef]*login
 }
 
@@ -111,7 +112,7 @@ func (w *Worker) open(protocol int, path string) (*worker.ModuleInfo, error) {
 	if err != nil {
 		return nil, returned("C_GetInfo", err, "the PKCS#11 module %s does not say what it is", path)
 	}
-	w.ctx = ctx
+	w.ctx, w.path = ctx, path
 	return &worker.ModuleInfo{
 		Manufacturer: trim(info.ManufacturerID),
 		Description:  trim(info.LibraryDescription),
@@ -139,7 +140,8 @@ func version(v pkcs11.Version) string { return fmt.Sprintf("%d.%d", v.Major, v.M
 func trim(s string) string { return strings.TrimRight(s, " \x00") }
 
 // secretString views b as a string without a copy that could not be cleared.
-// It must not outlive b's content.
+// It must not outlive b's content. The library below still makes C copies of
+// it; for the user's PIN at login see userLogin.
 func secretString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func failure(k worker.Kind, format string, args ...any) *worker.Error {

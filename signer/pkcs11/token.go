@@ -105,7 +105,7 @@ func (w *Worker) login(ref worker.TokenRef, pin []byte) (*worker.TokenInfo, erro
 	if err != nil {
 		return nil, returned("C_OpenSession", err, "token %s opens no session", ref)
 	}
-	if err := w.ctx.Login(anchor, pkcs11.CKU_USER, secretString(pin)); err != nil {
+	if err := w.userLogin(anchor, pin); err != nil {
 		w.closeSession(anchor)
 		return nil, loginFailure(ref, err)
 	}

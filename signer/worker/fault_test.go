@@ -169,7 +169,11 @@ func TestSignFaults(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx := context.Background()
-			b, s, key := ready(t, func(c *worker.Config) { c.Timeouts.Call = 500 * time.Millisecond })
+			b, s, key := ready(t, func(c *worker.Config) {
+				if strings.Contains(tc.fault, "hang") {
+					c.Timeouts.Call = 2 * time.Second
+				}
+			})
 			b.order(t, tc.fault)
 			d := digest(tc.name)
 			sig, err := s.Sign(ctx, key, d)

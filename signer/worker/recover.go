@@ -105,7 +105,7 @@ func (s *Supervisor) start() (*process, error) {
 			return nil, fmt.Errorf("prepare the private token copy: %w", err)
 		}
 	}
-	p, err := startProcess(s.cfg.Binary, s.environ(conf), s.cfg.Log)
+	p, err := startProcess(s.cfg.Binary, s.cfg.environ(conf), s.cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +139,14 @@ func (s *Supervisor) discard(cause error) {
 	s.setStatus(func(st *Status) { st.Restarts++ })
 	s.cfg.Log.Warn("pkcs11 worker discarded", "exit", exit, "cause", cause)
 	s.spend(cause)
+}
+
+// retire ends a worker that is not to be used again without booking a failure.
+func (s *Supervisor) retire() {
+	if s.proc != nil {
+		s.proc.kill()
+		s.forget()
+	}
 }
 
 func (s *Supervisor) forget() {

@@ -5,43 +5,10 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
 )
-
-// Config is what a Supervisor needs.
-type Config struct {
-	// Binary is the path of qcity-p11, Module that of the PKCS#11 library.
-	Binary string
-	Module string
-	// Env is added to this process's environment for the worker, as KEY=value:
-	// vendors' libraries and SoftHSM (SOFTHSM2_CONF) are configured that way.
-	// Never put a PIN there.
-	Env []string
-	// PrivateTokenCopy, if set, protects a SoftHSM token directory.
-	PrivateTokenCopy *PrivateTokenCopy
-	Timeouts         Timeouts
-	Budget           Budget
-	Log              *slog.Logger // required
-}
-
-// Timeouts are the deadlines of one call each. Zero fields take the default.
-type Timeouts struct {
-	Start time.Duration // process start, module load and C_Initialize; 10 s
-	Call  time.Duration // listing, finding, signing; 2 s
-	Login time.Duration // a login is never cut short by anything else; 30 s
-	SetUp time.Duration // InitToken and GenerateKey; 60 s
-}
-
-// Budget bounds the restarts of a failing worker: Restarts within Window, then
-// the token counts as down. Zero fields take the default of 3 in 60 s.
-type Budget struct {
-	Restarts int
-	Window   time.Duration
-}
 
 // Status is a snapshot for status lines and metrics.
 type Status struct {
@@ -85,22 +52,10 @@ type KeyRef struct {
 
 // New checks cfg and returns a Supervisor; it starts nothing. Close ends it.
 func New(cfg Config) (*Supervisor, error) {
-	switch {
-	case cfg.Binary == "":
-		return nil, errors.New("worker: the path of qcity-p11 is not set")
-	case cfg.Module == "":
-		return nil, errors.New("worker: the path of the PKCS#11 module is not set")
-	case cfg.Log == nil:
-		return nil, errors.New("worker: a logger is needed")
-	case cfg.PrivateTokenCopy != nil && (cfg.PrivateTokenCopy.Source == "" || cfg.PrivateTokenCopy.Dir == ""):
-		return nil, errors.New("worker: a private token copy needs Source and Dir")
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
-	setDefault(&cfg.Timeouts.Start, 10*time.Second)
-	setDefault(&cfg.Timeouts.Call, 2*time.Second)
-	setDefault(&cfg.Timeouts.Login, 30*time.Second)
-	setDefault(&cfg.Timeouts.SetUp, time.Minute)
-	setDefault(&cfg.Budget.Restarts, 3)
-	setDefault(&cfg.Budget.Window, time.Minute)
+	cfg.setDefaults()
 	return &Supervisor{
 		cfg:    cfg,
 		turn:   make(chan struct{}, 1),
@@ -108,12 +63,6 @@ func New(cfg Config) (*Supervisor, error) {
 		denied: make(map[TokenRef]error),
 		known:  make(map[KeyRef]bool),
 	}, nil
-}
-
-func setDefault[T int | time.Duration](field *T, value T) {
-	if *field <= 0 {
-		*field = value
-	}
 }
 
 // Open makes sure that a worker runs and its module answers.
@@ -293,6 +242,7 @@ func (s *Supervisor) Sign(ctx context.Context, key KeyRef, digest [32]byte) (Sig
 			s.setStatus(func(st *Status) { st.Signatures++ })
 		case errors.Is(err, ErrBadSignature):
 			s.halted = err
+			s.retire() // whatever handle did this dies with its worker
 			s.setStatus(func(st *Status) { st.Halted = err.Error() })
 		}
 		return sig, err
@@ -429,12 +379,4 @@ func (s *Supervisor) Close() error {
 		}
 	}
 	return nil
-}
-
-func (s *Supervisor) environ(conf string) []string {
-	env := append(os.Environ(), s.cfg.Env...)
-	if conf != "" {
-		env = append(env, "SOFTHSM2_CONF="+conf)
-	}
-	return env
 }

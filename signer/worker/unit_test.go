@@ -36,7 +36,7 @@ func softKeys(t testing.TB) []softKey {
 	full := must[[]byte](t)(r1.PublicKey.Bytes())
 	return []softKey{
 		{
-			worker.Secp256k1, worker.PublicKey(k1.PubKey().SerializeCompressed()), secp256k1.S256().N,
+			worker.Secp256k1, worker.PublicKey(k1.PubKey().SerializeCompressed()), secp256k1.Params().N,
 			func(d [32]byte) (*big.Int, *big.Int) {
 				sig := secpecdsa.Sign(k1, d[:])
 				r, s := sig.R(), sig.S()
