@@ -14,13 +14,10 @@ import (
 	"qcitycoin.org/qcity/miner/work"
 )
 
-// easy makes tests solve shares in about 65,000 hashes or fewer.
-var easy = Config{}
+// startDifficulty takes a test about 4,000 hashes a share.
+const startDifficulty = 1.0 / (1 << 20)
 
-const startDifficulty = 1.0 / (1 << 16)
-
-func easyConfig() Config {
-	cfg := easy
+func easyConfig() (cfg Config) {
 	cfg.Difficulty.Start, cfg.Difficulty.Min = startDifficulty, startDifficulty/16
 	return cfg
 }
