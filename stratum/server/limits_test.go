@@ -218,8 +218,8 @@ func TestListenerFailureEndsRun(t *testing.T) {
 	}
 }
 
-// One real TCP connection: everything else runs in memory.
-func TestOverTCP(t *testing.T) {
+// tcpRig is a server on a real socket: everything else runs in memory.
+func tcpRig(t *testing.T) net.Conn {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +234,12 @@ func TestOverTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }()
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func TestJobOverTCP(t *testing.T) {
+	conn := tcpRig(t)
 	_, _ = io.WriteString(conn, `{"id":1,"method":"mining.subscribe"}`+"\n"+`{"id":2,"method":"mining.authorize","params":["w"]}`+"\n")
 	in := bufio.NewScanner(conn)
 	for in.Scan() {
@@ -243,4 +248,14 @@ func TestOverTCP(t *testing.T) {
 		}
 	}
 	t.Errorf("no job came: %v", in.Err())
+}
+
+// The last words arrive even though the server has not read all the input.
+func TestLastWordsOverTCP(t *testing.T) {
+	conn := tcpRig(t)
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\n"+strings.Repeat("X-Header: "+strings.Repeat("x", 200)+"\r\n", 100)+"\r\n")
+	text, err := io.ReadAll(conn)
+	if err != nil || !strings.Contains(string(text), "speaks Stratum V1") {
+		t.Errorf("heard %q, %v", text, err)
+	}
 }

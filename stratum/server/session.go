@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -240,10 +241,11 @@ func (s *session) drain() {
 		s.out = nil
 		if buf == nil {
 			s.writing = false
-			if s.closing {
-				_ = s.conn.Close()
-			}
+			closing := s.closing
 			s.mu.Unlock()
+			if closing {
+				s.hangUp()
+			}
 			return
 		}
 		s.mu.Unlock()
@@ -256,6 +258,17 @@ func (s *session) drain() {
 		}
 		s.signal()
 	}
+}
+
+// hangUp closes the connection after the last words. Closing a TCP socket with
+// unread input resets it, and a reset may overtake what was just written; so
+// the rest of the input is taken first, for a second at most.
+func (s *session) hangUp() {
+	if half, ok := s.conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = s.conn.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = io.Copy(io.Discard, io.LimitReader(s.conn, 1<<20))
+	}
+	_ = s.conn.Close()
 }
 
 // abandon gives a client up that takes no more data.

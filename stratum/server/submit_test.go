@@ -208,7 +208,7 @@ func BenchmarkParse(b *testing.B) {
 			b.Fatal(err)
 		}
 		if p, ok := q.Params.Elements(few[:0]); !ok || len(p) != 6 {
-			b.Fatal(p)
+			b.Fatal(len(p))
 		}
 	}
 }
