@@ -168,7 +168,15 @@ func publics(keys []softKey) (list []types.PublicKey) {
 
 func testNetwork(tb testing.TB, name string, validators []types.PublicKey) *consensus.Network {
 	tb.Helper()
-	n, err := consensus.NewNetwork(consensus.Params{
+	n, err := consensus.NewNetwork(testParams(name, validators))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
+func testParams(name string, validators []types.PublicKey) consensus.Params {
+	return consensus.Params{
 		Name: name, Magic: 1, GenesisTime: 1_700_000_000, GenesisBits: 0x207fffff, PowLimitBits: 0x207fffff,
 		N: testSlot, IntervalSeconds: 60, HalfLifeSeconds: 7200,
 		SlotOpenSeconds: 120, SlotCloseSeconds: testClose, RankStepSeconds: testStep, FutureLimitSeconds: testAhead,
@@ -176,11 +184,7 @@ func testNetwork(tb testing.TB, name string, validators []types.PublicKey) *cons
 		MaxBlockBytes: 1_000_000, MaxSigOps: 20_000, MaxDataBytes: 1024,
 		Addresses:  types.AddressVersions{PubKeyHash: 1, ScriptHash: 2, PrivateKey: 3},
 		Validators: validators,
-	})
-	if err != nil {
-		tb.Fatal(err)
 	}
-	return n
 }
 
 // proposal returns a valid proposal for a slot by validator index, whose

@@ -1,0 +1,501 @@
+package signer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"qcitycoin.org/qcity/node/types"
+)
+
+// daemonOf runs a server for b's service until the test ends or stop is called.
+func (b *bench) daemon(tb testing.TB, change func(*ServerConfig, *Server)) (socket string, stop func() error) {
+	tb.Helper()
+	c := ServerConfig{Socket: socketPath(tb), Network: b.network.ID, Backend: b.service, Log: quiet()}
+	s := NewServer(c)
+	if change != nil {
+		change(&c, s)
+		peer := s.peer
+		s = NewServer(c)
+		s.peer = peer
+	}
+	return c.Socket, b.runServer(tb, s)
+}
+
+func (b *bench) runServer(tb testing.TB, s *Server) (stop func() error) {
+	tb.Helper()
+	l, err := listen(s.c.Socket, len(s.c.UIDs) > 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.serve(ctx, l) }()
+	stopped := false
+	stop = func() error {
+		stopped = true
+		cancel()
+		return <-done
+	}
+	tb.Cleanup(func() {
+		if !stopped {
+			if err := stop(); err != nil {
+				tb.Error(err)
+			}
+		}
+	})
+	return stop
+}
+
+// socketPath is short, as socket paths must be, in a directory of mode 0700.
+func socketPath(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "qs")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	return dir + "/s"
+}
+
+func newTestClient(tb testing.TB, socket string, network types.Hash) *Client {
+	c := NewClient(socket, network)
+	tb.Cleanup(func() { c.Close() })
+	return c
+}
+
+func patience(tb testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	tb.Cleanup(cancel)
+	return ctx
+}
+
+func TestSocket(t *testing.T) {
+	b := newBench(t)
+	socket, stop := b.daemon(t, nil)
+	ctx := patience(t)
+	c := newTestClient(t, socket, b.network.ID)
+
+	p := b.proposal(testSlot, 0, 1)
+	r, err := c.SignSlot(ctx, NewRequest(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.checkSignature(t, p, r)
+	record, ok, err := c.SlotRecord(ctx, testSlot)
+	if err != nil || !ok || record.State != Sealed || !bytes.Equal(record.Signature, r.Signature) || record.Block != p.Header.ID() {
+		t.Fatalf("record %+v, %v, %v", record, ok, err)
+	}
+	if _, ok, err := c.SlotRecord(ctx, 77); ok || err != nil {
+		t.Fatalf("record of nothing: %v, %v", ok, err)
+	}
+
+	// A refusal keeps its rule and its connection.
+	conn := c.conn
+	_, err = c.SignSlot(ctx, NewRequest(b.proposal(testSlot, 0, 2)))
+	wantRule(t, err, RuleDoubleSign)
+	if !errors.Is(err, RuleDoubleSign) || err.Error() == "" {
+		t.Fatal("the rule is not found with errors.Is")
+	}
+	st, err := c.Status(ctx)
+	if err != nil || st.Network != b.network.ID || st.Signed != 1 || st.Refusals[RuleDoubleSign] != 1 || len(st.Keys) != 5 || st.Journal.LastSigned != testSlot {
+		t.Fatalf("status %+v, %v", st, err)
+	}
+	if c.conn != conn {
+		t.Fatal("the refusal cost the connection")
+	}
+
+	info, err := os.Stat(socket)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("socket: %v, %v", info.Mode(), err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("the socket file stayed: %v", err)
+	}
+}
+
+func TestErrorsCrossTheWire(t *testing.T) {
+	b := newBench(t)
+	socket, _ := b.daemon(t, nil)
+	c := newTestClient(t, socket, b.network.ID)
+	ctx := patience(t)
+	b.token.before = func() error { return errors.New("cable pulled") }
+	if _, err := c.SignSlot(ctx, NewRequest(b.proposal(testSlot, 0, 1))); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "cable pulled") {
+		t.Fatalf("got %v", err)
+	}
+	b.token.before, b.token.after = nil, func(s [64]byte) [64]byte { return [64]byte{1} }
+	if _, err := c.SignSlot(ctx, NewRequest(b.proposal(testSlot, 0, 1))); !errors.Is(err, ErrInternal) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestWrongNetwork(t *testing.T) {
+	b := newBench(t)
+	socket, _ := b.daemon(t, nil)
+	other := testNetwork(t, "another", publics(b.keys))
+	_, err := newTestClient(t, socket, other.ID).Status(patience(t))
+	if !errors.Is(err, ErrWrongNetwork) || !strings.Contains(err.Error(), other.ID.String()) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// rawDial opens a bare connection, past hello if greet.
+func rawDial(t *testing.T, b *bench, socket string, greet bool) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	r := bufio.NewReader(conn)
+	if greet {
+		if err := writeLine(conn, map[string]any{"id": 1, "method": "hello", "params": wireHello{wireVersion, b.network.ID}}); err != nil {
+			t.Fatal(err)
+		}
+		if resp := rawRead(t, r); resp.Error != nil {
+			t.Fatal(resp.Error)
+		}
+	}
+	return conn, r
+}
+
+func rawRead(t *testing.T, r *bufio.Reader) (resp wireResponse) {
+	t.Helper()
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(line, &resp); err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+func TestGarbage(t *testing.T) {
+	b := newBench(t)
+	socket, _ := b.daemon(t, nil)
+	net10 := b.network.ID.String()
+	for _, c := range []struct {
+		name, line, kind string
+		greet, stays     bool
+	}{
+		{"no JSON", "hello there", "bad-request", false, false},
+		{"no JSON later", "\x00\xff", "bad-request", true, false},
+		{"empty line", "", "bad-request", true, false},
+		{"two values", `{"id":1,"method":"status"} {}`, "bad-request", true, false},
+		{"unknown field", `{"id":1,"method":"status","digest":"00"}`, "bad-request", true, false},
+		{"no hello", `{"id":1,"method":"status"}`, "bad-request", false, false},
+		{"hello without parameters", `{"id":1,"method":"hello"}`, "bad-request", false, false},
+		{"another version", `{"id":1,"method":"hello","params":{"version":2,"network":"` + net10 + `"}}`, "protocol-version", false, false},
+		{"too long", strings.Repeat("x", maxLine+1), "bad-request", true, false},
+		{"unknown method", `{"id":9,"method":"sign_digest"}`, "bad-request", true, true},
+		{"parameters of another method", `{"id":9,"method":"sign_slot","params":{"digest":"00"}}`, "bad-request", true, true},
+		{"hex that is none", `{"id":9,"method":"sign_slot","params":{"header":"zz"}}`, "bad-request", true, true},
+		{"number out of range", `{"id":9,"method":"sign_slot","params":{"index":256}}`, "bad-request", true, true},
+		{"height out of range", `{"id":9,"method":"slot_record","params":{"height":-1}}`, "bad-request", true, true},
+		{"nothing to sign", `{"id":9,"method":"sign_slot","params":{}}`, "refused", true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn, r := rawDial(t, b, socket, c.greet)
+			// The server may turn us away before it has read everything.
+			if _, err := io.WriteString(conn, c.line+"\n"); err != nil && !errors.Is(err, syscall.EPIPE) {
+				t.Fatal(err)
+			}
+			resp := rawRead(t, r)
+			if resp.Error == nil || resp.Error.Kind != c.kind {
+				t.Fatalf("answer %+v", resp)
+			}
+			if !c.stays {
+				if _, err := r.ReadByte(); err == nil {
+					t.Fatal("the connection stayed open")
+				}
+				return
+			}
+			if _, err := io.WriteString(conn, `{"id":10,"method":"status"}`+"\n"); err != nil {
+				t.Fatal(err)
+			}
+			if resp := rawRead(t, r); resp.Error != nil || resp.ID != 10 {
+				t.Fatalf("afterwards %+v", resp)
+			}
+		})
+	}
+}
+
+func TestMessageDeadline(t *testing.T) {
+	b := newBench(t)
+	socket, _ := b.daemon(t, func(c *ServerConfig, _ *Server) { c.MessageTimeout = 50 * time.Millisecond })
+	for name, c := range map[string]struct {
+		greet bool
+		sent  string
+	}{"no hello": {}, "half a hello": {sent: `{"id":`}, "half a request": {greet: true, sent: `{"id":`}} {
+		conn, r := rawDial(t, b, socket, c.greet)
+		if _, err := io.WriteString(conn, c.sent); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(r); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPeers(t *testing.T) {
+	b := newBench(t)
+	own := uint32(os.Geteuid())
+	for _, c := range []struct {
+		name string
+		uid  uint32
+		uids []uint32
+		err  error
+		want error
+	}{
+		{"ourselves", own, nil, nil, nil},
+		{"root", 0, nil, nil, nil},
+		{"a stranger", own + 5, nil, nil, ErrPeer},
+		{"a listed user", own + 5, []uint32{own + 4, own + 5}, nil, nil},
+		{"another stranger", own + 6, []uint32{own + 5}, nil, ErrPeer},
+		{"nobody knows", own, nil, errors.New("no credentials"), ErrPeer},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			socket, _ := b.daemon(t, func(sc *ServerConfig, s *Server) {
+				sc.UIDs = c.uids
+				s.peer = func(*net.UnixConn) (uint32, error) { return c.uid, c.err }
+			})
+			_, err := newTestClient(t, socket, b.network.ID).Status(patience(t))
+			if !errors.Is(err, c.want) {
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// TestPeerCredentials asks the kernel about a connection of our own.
+func TestPeerCredentials(t *testing.T) {
+	l, err := listen(socketPath(t), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	other, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if uid, err := peerUID(other); err != nil || uid != uint32(os.Geteuid()) {
+		t.Fatalf("uid %d, %v", uid, err)
+	}
+}
+
+func TestListen(t *testing.T) {
+	socket := socketPath(t)
+	l, err := listen(socket, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(socket, false); err == nil || !strings.Contains(err.Error(), "already running") {
+		t.Fatalf("beside a live signer: %v", err)
+	}
+	// Die without cleaning up.
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = listen(socket, false); err != nil {
+		t.Fatalf("after a dead signer: %v", err)
+	}
+	l.Close()
+
+	if err := os.WriteFile(socket, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(socket, false); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Fatalf("over a file: %v", err)
+	}
+	if _, err := listen("/"+strings.Repeat("x", 200), false); err == nil || !strings.Contains(err.Error(), "shorter") {
+		t.Fatalf("long path: %v", err)
+	}
+	open := t.TempDir()
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(open+"/s", false); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+		t.Fatalf("open directory: %v", err)
+	}
+	l, err = listen(open+"/s", true)
+	if err != nil {
+		t.Fatalf("open directory with other users: %v", err)
+	}
+	l.Close()
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(open+"/s", true); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+		t.Fatalf("writable directory: %v", err)
+	}
+}
+
+// TestReconnect ends the server under a client, which has noticed nothing, and
+// starts another in its place.
+func TestReconnect(t *testing.T) {
+	b := newBench(t)
+	socket, stop := b.daemon(t, nil)
+	c := newTestClient(t, socket, b.network.ID)
+	p := b.proposal(testSlot, 0, 1)
+	first, err := c.SignSlot(patience(t), NewRequest(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	var second Response
+	go func() {
+		var err error
+		second, err = c.SignSlot(patience(t), NewRequest(p))
+		done <- err
+	}()
+	b.open(t, publics(b.keys))
+	b.runServer(t, NewServer(ServerConfig{Socket: socket, Network: b.network.ID, Backend: b.service, Log: quiet()}))
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if !second.Repeated || !bytes.Equal(first.Signature, second.Signature) {
+		t.Fatal("another signature after the restart")
+	}
+}
+
+func TestClientDeadline(t *testing.T) {
+	b := newBench(t)
+	// Nobody there.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+	defer cancel()
+	_, err := newTestClient(t, socketPath(t), b.network.ID).Status(ctx)
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("got %v", err)
+	}
+	// Somebody there, but busy: the caller goes, the work is finished, and the
+	// same client asks again and gets what was made.
+	socket, _ := b.daemon(t, nil)
+	c := newTestClient(t, socket, b.network.ID)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	b.token.before = func() error { close(entered); <-leave; return nil }
+	ctx, cancel = context.WithCancel(context.Background())
+	go func() { <-entered; cancel() }()
+	p := b.proposal(testSlot, 0, 1)
+	if _, err := c.SignSlot(ctx, NewRequest(p)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	close(leave)
+	r, err := c.SignSlot(patience(t), NewRequest(p))
+	if err != nil || !r.Repeated || b.token.signed != 1 {
+		t.Fatalf("%+v, %v, %d signatures", r, err, b.token.signed)
+	}
+}
+
+// TestShutdownFinishesWork stops the server while the token is at work: the
+// request is answered, an idle connection is closed, and Run returns.
+func TestShutdownFinishesWork(t *testing.T) {
+	b := newBench(t)
+	socket, stop := b.daemon(t, nil)
+	_, idle := rawDial(t, b, socket, true)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	b.token.before = func() error { close(entered); <-leave; return nil }
+	answer := make(chan error)
+	p := b.proposal(testSlot, 0, 1)
+	go func() {
+		_, err := newTestClient(t, socket, b.network.ID).SignSlot(patience(t), NewRequest(p))
+		answer <- err
+	}()
+	<-entered
+	stopped := make(chan error)
+	go func() { stopped <- stop() }()
+	if _, err := idle.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Fatalf("idle connection: %v", err)
+	}
+	select {
+	case err := <-stopped:
+		t.Fatalf("stopped with a request under way: %v", err)
+	default:
+	}
+	close(leave)
+	if err := <-answer; err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTooManyConnections(t *testing.T) {
+	b := newBench(t)
+	socket, _ := b.daemon(t, nil)
+	for range maxConnections {
+		rawDial(t, b, socket, true)
+	}
+	_, r := rawDial(t, b, socket, false)
+	if resp := rawRead(t, r); resp.Error == nil || resp.Error.Kind != string(ErrUnavailable) {
+		t.Fatalf("answer %+v", resp)
+	}
+}
+
+func TestClosedClient(t *testing.T) {
+	c := NewClient(socketPath(t), testNet)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Status(context.Background()); !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// TestForeignUser connects as another user, which only root can arrange.
+func TestForeignUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start a process of another user; TestPeers covers the decision")
+	}
+	b := newBench(t)
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = d[:strings.LastIndex(d, "/")] {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := NewServer(ServerConfig{Socket: dir + "/s", Network: b.network.ID, UIDs: []uint32{12345}, Backend: b.service, Log: quiet()})
+	b.runServer(t, s)
+	for uid, want := range map[uint32]string{12345: "greeted", 12346: string(ErrPeer)} {
+		exe := dir + "/dial"
+		self, err := os.ReadFile("/proc/self/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(exe, self, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(exe)
+		cmd.Env = []string{dialEnv + "=" + dir + "/s", dialNetEnv + "=" + b.network.ID.String()}
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != want {
+			t.Fatalf("user %d: %q, %v; want %q", uid, out, err, want)
+		}
+	}
+}
