@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"qcitycoin.org/qcity/configs"
+	firmwareapi "qcitycoin.org/qcity/firmware-api"
+	"qcitycoin.org/qcity/hw"
+	"qcitycoin.org/qcity/miner"
+	"qcitycoin.org/qcity/miner/sha256d"
+	"qcitycoin.org/qcity/node"
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/server"
+)
+
+// box is everything one process runs: node, CPU miner, Stratum port and API.
+// The signer is another process.
+type box struct {
+	cfg     configs.Config
+	net     *consensus.Network
+	log     *slog.Logger
+	node    *node.Node
+	miner   *miner.Miner   // nil: off
+	stratum *server.Server // nil: off
+	api     *firmwareapi.Server
+	status  *firmwareapi.Broadcaster
+	monitor *monitor
+	signers []*signer.Client
+
+	rpcListener, apiListener, stratumListener net.Listener
+}
+
+// openBox opens what can fail for reasons the user has to know: ports, data
+// directory, addresses. It starts nothing.
+func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Logger) (b *box, err error) {
+	b = &box{cfg: cfg, log: log, status: firmwareapi.NewBroadcaster()}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	if b.net, err = configs.LoadNetwork(cfg.NetworkName()); err != nil {
+		return b, err
+	}
+	var payout []byte
+	if cfg.Payout != "" {
+		if payout, err = b.net.Addresses.Script(cfg.Payout); err != nil {
+			return b, fmt.Errorf("payout in %s: %w", file, err)
+		}
+	}
+	if err := b.listen(ctx, file); err != nil {
+		return b, err
+	}
+	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, Version: version, HashRate: b.hashRate}
+	if cfg.Signer.Socket != "" {
+		nodeConfig.Signer = slotSigner{b.newSigner()}
+	}
+	if b.node, err = node.Open(nodeConfig, log); err != nil {
+		return b, err
+	}
+	if payout != nil {
+		if err := b.openMining(); err != nil {
+			return b, err
+		}
+	}
+	b.openMonitor(payout)
+	b.api = firmwareapi.New(firmwareapi.Config{Version: version}, firmwareapi.Sources{
+		Status:   b.status,
+		Hardware: func() hw.Inventory { return hw.Detect(os.DirFS("/")) },
+		Checks:   b.checks(),
+	}, log.With("component", "api"))
+	return b, nil
+}
+
+func (b *box) listen(ctx context.Context, file string) error {
+	open := func(key, address string, listen func() (net.Listener, error)) (net.Listener, error) {
+		if address == "" {
+			return nil, nil
+		}
+		l, err := listen()
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("%s is in use by another program: stop that, or set another %s in %s", address, key, file)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open %s = %q (see %s): %w", key, address, file, err)
+		}
+		return l, nil
+	}
+	tcp := func(address string) func() (net.Listener, error) {
+		return func() (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, "tcp", address) }
+	}
+	var err error
+	if b.rpcListener, err = open("rpc.listen", b.cfg.RPC.Listen, tcp(b.cfg.RPC.Listen)); err != nil {
+		return err
+	}
+	if b.apiListener, err = open("api.listen", b.cfg.API.Listen, func() (net.Listener, error) { return firmwareapi.Listen(ctx, b.cfg.API.Listen) }); err != nil {
+		return err
+	}
+	if b.cfg.Payout == "" {
+		return nil // no work to hand out
+	}
+	b.stratumListener, err = open("stratum.listen", b.cfg.Stratum.Listen, tcp(b.cfg.Stratum.Listen))
+	return err
+}
+
+func (b *box) openMining() error {
+	var err error
+	if b.cfg.Miner.Threads > 0 {
+		b.miner, err = miner.New(
+			miner.Config{Workers: b.cfg.Miner.Threads, Kernel: b.cfg.Miner.Kernel, Nice: b.cfg.Miner.Nice},
+			sha256d.Kernels(), b.node.Feed, submitLog{b.node, "CPU miner", b.log}, b.log.With("component", "miner"))
+		if err != nil {
+			return err
+		}
+	}
+	if b.stratumListener != nil {
+		c := server.Config{
+			MaxSessions: b.cfg.Stratum.MaxSessions,
+			Difficulty: stratum.VardiffConfig{
+				Start: b.cfg.Stratum.StartDifficulty, Min: b.cfg.Stratum.MinDifficulty, Max: b.cfg.Stratum.MaxDifficulty,
+			},
+		}
+		b.stratum, err = server.New(c, b.stratumListener, b.node.Feed, submitLog{b.node, "Stratum", b.log}, b.log.With("component", "stratum"))
+	}
+	return err
+}
+
+func (b *box) openMonitor(payout []byte) {
+	b.monitor = &monitor{
+		net: b.net, chain: b.node.Chain, pool: b.node.PoolSize, miner: b.miner, stratum: b.stratum,
+		payout: payout, log: b.log, started: time.Now(), followed: b.node.Chain.Tip().ID,
+	}
+	if b.stratumListener != nil {
+		b.monitor.address = b.stratumListener.Addr().String()
+	}
+	if b.cfg.Signer.Socket != "" {
+		b.monitor.signer = signerStatus(b.newSigner())
+	}
+}
+
+// newSigner returns a client of its own: calls on one client wait for each other.
+func (b *box) newSigner() *signer.Client {
+	c := signer.NewClient(b.cfg.Path(b.cfg.Signer.Socket), b.net.ID)
+	b.signers = append(b.signers, c)
+	return c
+}
+
+func (b *box) hashRate() float64 {
+	if b.miner == nil {
+		return 0
+	}
+	return b.miner.Stats().Total.Rates.Minute1
+}
+
+func (b *box) checks() []firmwareapi.Check {
+	checks := []firmwareapi.Check{{Name: "chain", Check: func(context.Context) error { return b.node.Healthy() }}}
+	if b.monitor.signer != nil {
+		checks = append(checks, firmwareapi.Check{Name: "signer", Check: func(ctx context.Context) error {
+			state, err := b.monitor.signer(ctx)
+			if err == nil && len(state.ready) < state.total {
+				err = fmt.Errorf("%d of %d keys ready: %s", len(state.ready), state.total, state.err)
+			}
+			return err
+		}})
+	}
+	return checks
+}
+
+// addresses returns what the status screen shows under its title.
+func (b *box) addresses() []string {
+	var list []string
+	if b.apiListener != nil {
+		list = append(list, "status http://"+b.apiListener.Addr().String()+"/api/v1/status")
+	}
+	list = append(list, "rpc http://"+b.rpcListener.Addr().String())
+	if b.stratumListener != nil {
+		list = append(list, "miners stratum+tcp://"+b.stratumListener.Addr().String())
+	}
+	return []string{strings.Join(list, "  ")}
+}
+
+// run runs everything until ctx ends or a part fails.
+func (b *box) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.node.Run(ctx, b.rpcListener) })
+	g.Go(func() error { return b.monitor.run(ctx, b.status.Publish) })
+	if b.apiListener != nil {
+		g.Go(func() error { return b.api.Run(ctx, b.apiListener) })
+	}
+	if b.miner != nil {
+		g.Go(func() error { return b.miner.Run(ctx) })
+	}
+	if b.stratum != nil {
+		g.Go(func() error { return b.stratum.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+func (b *box) close() {
+	for _, l := range []net.Listener{b.rpcListener, b.apiListener, b.stratumListener} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	for _, c := range b.signers {
+		_ = c.Close()
+	}
+	if b.node != nil {
+		if err := b.node.Close(); err != nil {
+			b.log.Error("close node", "err", err)
+		}
+	}
+}
+
+// slotSigner lets the node ask the signer daemon.
+type slotSigner struct{ client *signer.Client }
+
+// signTimeout bounds one attempt: a hung HSM is cut off by the daemon long before.
+const signTimeout = 10 * time.Second
+
+func (s slotSigner) Keys(ctx context.Context) ([]uint8, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	st, err := s.client.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return readyKeys(&st), nil
+}
+
+func readyKeys(st *signer.Status) []uint8 {
+	var ready []uint8
+	for _, k := range st.Keys {
+		if k.Ready {
+			ready = append(ready, uint8(k.Index))
+		}
+	}
+	return ready
+}
+
+func (s slotSigner) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	resp, err := s.client.SignSlot(ctx, signer.NewRequest(p))
+	if err != nil {
+		var refusal *signer.Refusal
+		temporary := errors.Is(err, signer.RuleFuture) || errors.Is(err, signer.RuleRate)
+		if errors.As(err, &refusal) && !temporary {
+			err = fmt.Errorf("%w: %w", node.ErrRefused, err)
+		}
+		return [64]byte{}, err
+	}
+	sig, err := resp.BlockSig()
+	return sig.Signature, err
+}
+
+// signerStatus returns the monitor's view of the signer.
+func signerStatus(c *signer.Client) func(context.Context) (signerState, error) {
+	return func(ctx context.Context) (signerState, error) {
+		st, err := c.Status(ctx)
+		if err != nil {
+			return signerState{}, err
+		}
+		state := signerState{connected: true, ready: readyKeys(&st), total: len(st.Keys)}
+		for _, k := range st.Keys {
+			if !k.Ready && state.err == "" {
+				state.err = fmt.Sprintf("validator %d: %s", k.Index, k.Error)
+			}
+		}
+		return state, nil
+	}
+}

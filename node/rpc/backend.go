@@ -1,0 +1,91 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+)
+
+// Chain is what the calls read of the chain.
+type Chain interface {
+	Network() *consensus.Network
+	Tip() consensus.State
+	State(id types.Hash) (consensus.State, bool, error)
+	Header(id types.Hash) (types.SignedHeader, bool, error)
+	Block(id types.Hash) (*types.Block, bool, error)
+	BestID(height uint32) (types.Hash, bool, error)
+	View(outpoints []types.OutPoint) (consensus.State, consensus.Coins, error)
+	InvalidReason(id types.Hash) (string, bool, error)
+}
+
+// PoolEntry is a transaction that waits to be mined.
+type PoolEntry struct {
+	Tx     *types.Transaction
+	TxID   types.Hash
+	Fee    int64 // base units
+	Size   int   // bytes
+	Time   time.Time
+	Height uint32 // of the tip when it came in
+}
+
+// Pool is the mempool.
+type Pool interface {
+	// Add validates a transaction and keeps it for mining.
+	Add(tx *types.Transaction) (types.Hash, error)
+	// Test validates a transaction as Add does, without keeping it.
+	Test(tx *types.Transaction) (PoolEntry, error)
+	Entry(id types.Hash) (PoolEntry, bool)
+	Entries() []PoolEntry
+	// Spender returns the waiting transaction that spends an output.
+	Spender(o types.OutPoint) (types.Hash, bool)
+	// MinFeeRate returns the lowest fee accepted, in base units per 1,000 bytes.
+	MinFeeRate() int64
+}
+
+// TemplateTx is a transaction of a block template.
+type TemplateTx struct {
+	Tx     *types.Transaction
+	Fee    int64
+	SigOps int
+}
+
+// Template is what a miner needs to build the next block.
+type Template struct {
+	Parent        consensus.State
+	Transactions  []TemplateTx
+	CoinbaseValue int64 // subsidy and fees, base units
+	Time          uint32
+	LongPollID    string
+}
+
+// Submission is what became of a block handed to submitblock.
+type Submission int
+
+const (
+	SubmitAccepted  Submission = iota // on the best chain
+	SubmitSideChain                   // valid, on another chain
+	SubmitHeld                        // good, not due yet
+	SubmitKnown                       // was there before
+)
+
+// Mining is what getblocktemplate and submitblock need.
+type Mining interface {
+	// BlockTemplate returns the current template, or waits until there is one
+	// that differs from longPollID when that is not empty.
+	BlockTemplate(ctx context.Context, longPollID string) (*Template, error)
+	SubmitBlock(b *types.Block) (Submission, error)
+	// Generate solves one block that pays pkScript, at once and without a clock;
+	// only networks made for tests can.
+	Generate(ctx context.Context, pkScript []byte) (types.Hash, error)
+	// HashRate returns this machine's own hashes per second.
+	HashRate() float64
+}
+
+// ErrNotForThisNetwork is what Generate returns on a network with real difficulty.
+type ErrNotForThisNetwork struct{ Network string }
+
+func (e ErrNotForThisNetwork) Error() string {
+	return "blocks cannot be generated on " + e.Network + ": only on regtest"
+}

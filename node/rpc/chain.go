@@ -1,0 +1,255 @@
+package rpc
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math/big"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+)
+
+func (s *Server) getBestBlockHash(context.Context, *args) (any, error) {
+	return s.chain.Tip().ID, nil
+}
+
+func (s *Server) getBlockCount(context.Context, *args) (any, error) {
+	return s.chain.Tip().Height, nil
+}
+
+func (s *Server) getBlockHash(_ context.Context, a *args) (any, error) {
+	var height int64
+	if err := a.get(0, &height); err != nil {
+		return nil, err
+	}
+	if height < 0 || height > int64(s.chain.Tip().Height) {
+		return nil, fail(codeParameter, "block height %d is out of range 0 to %d", height, s.chain.Tip().Height)
+	}
+	id, ok, err := s.chain.BestID(uint32(height))
+	if err == nil && !ok {
+		err = fail(codeParameter, "block height %d is out of range", height)
+	}
+	return id, err
+}
+
+func (s *Server) getDifficulty(context.Context, *args) (any, error) {
+	tip := s.chain.Tip()
+	return difficulty(tip.NextBits()), nil
+}
+
+// difficulty is bitcoind's figure: how much harder than 1d00ffff.
+func difficulty(bits uint32) float64 {
+	target, err := types.CompactToTarget(bits)
+	if err != nil {
+		return 0
+	}
+	one := new(big.Float).SetInt(new(big.Int).Lsh(big.NewInt(0xffff), 208))
+	d, _ := one.Quo(one, new(big.Float).SetInt(target.ToBig())).Float64()
+	return d
+}
+
+func (s *Server) getBlockchainInfo(context.Context, *args) (any, error) {
+	tip, net := s.chain.Tip(), s.chain.Network()
+	return map[string]any{
+		"chain": net.Name, "networkid": net.ID,
+		"blocks": tip.Height, "headers": tip.Height, "bestblockhash": tip.ID,
+		"bits": bitsText(tip.NextBits()), "difficulty": difficulty(tip.NextBits()),
+		"time": tip.Time, "mediantime": tip.Time,
+		"verificationprogress": 1, "initialblockdownload": false,
+		"chainwork": fmt.Sprintf("%064x", tip.Work.Bytes32()), "signedslots": tip.SignedSlots,
+		"pruned": false, "warnings": []string{},
+	}, nil
+}
+
+func bitsText(bits uint32) string { return fmt.Sprintf("%08x", bits) }
+
+// entry is a stored header with what the chain knows of it.
+type entry struct {
+	id     types.Hash
+	header types.SignedHeader
+	state  consensus.State
+	best   bool
+}
+
+func (s *Server) entry(a *args) (entry, error) {
+	var text string
+	if err := a.get(0, &text); err != nil {
+		return entry{}, err
+	}
+	id, err := parseHash("blockhash", text)
+	if err != nil {
+		return entry{}, err
+	}
+	return s.entryOf(id)
+}
+
+func (s *Server) entryOf(id types.Hash) (entry, error) {
+	e := entry{id: id}
+	var ok bool
+	var err error
+	if e.header, ok, err = s.chain.Header(id); err != nil {
+		return e, err
+	}
+	if !ok {
+		return e, fail(codeNotFound, "block %s not found", id)
+	}
+	if e.state, _, err = s.chain.State(id); err != nil {
+		return e, err
+	}
+	best, ok, err := s.chain.BestID(e.state.Height)
+	e.best = ok && best == id
+	return e, err
+}
+
+func (s *Server) getBlockHeader(_ context.Context, a *args) (any, error) {
+	verbose := true
+	if err := a.get(1, &verbose); err != nil {
+		return nil, err
+	}
+	e, err := s.entry(a)
+	if err != nil {
+		return nil, err
+	}
+	if !verbose {
+		return hex.EncodeToString(e.header.Header.Bytes()), nil
+	}
+	return s.headerJSON(e)
+}
+
+// blockType names what a block is, as the chain export does.
+func (s *Server) blockType(e entry) string {
+	switch {
+	case e.state.Height == 0:
+		return "genesis"
+	case e.header.IsSigned():
+		return "signed"
+	case s.chain.Network().IsSlot(e.state.Height):
+		return "fallback"
+	}
+	return "mined"
+}
+
+func (s *Server) headerJSON(e entry) (map[string]any, error) {
+	h := &e.header
+	confirmations := int64(-1)
+	if e.best {
+		confirmations = int64(s.chain.Tip().Height) - int64(e.state.Height) + 1
+	}
+	m := map[string]any{
+		"hash": e.id, "confirmations": confirmations, "height": e.state.Height,
+		"version": h.Version, "versionHex": fmt.Sprintf("%08x", uint32(h.Version)),
+		"merkleroot": h.MerkleRoot, "time": h.Time, "mediantime": h.Time, "nonce": h.Nonce,
+		"bits": bitsText(h.Bits), "difficulty": difficulty(h.Bits),
+		"chainwork": fmt.Sprintf("%064x", e.state.Work.Bytes32()),
+		"type":      s.blockType(e), "vchblocksig": hex.EncodeToString(h.VchBlockSig), "signer": nil,
+	}
+	if sig, err := types.ParseBlockSig(h.VchBlockSig); err == nil {
+		m["signer"] = sig.Index
+	}
+	if e.state.Height > 0 {
+		m["previousblockhash"] = h.PrevBlock
+	}
+	if e.best {
+		next, ok, err := s.chain.BestID(e.state.Height + 1)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			m["nextblockhash"] = next
+		}
+	}
+	return m, nil
+}
+
+func (s *Server) getBlock(_ context.Context, a *args) (any, error) {
+	verbosity := 1
+	if err := a.getBoolOrLevel(1, &verbosity); err != nil {
+		return nil, err
+	}
+	e, err := s.entry(a)
+	if err != nil {
+		return nil, err
+	}
+	b, ok, err := s.chain.Block(e.id)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fail(codeNotFound, "block %s has no body here", e.id)
+	}
+	raw := b.Bytes()
+	if verbosity <= 0 {
+		return hex.EncodeToString(raw), nil
+	}
+	m, err := s.headerJSON(e)
+	if err != nil {
+		return nil, err
+	}
+	txs := make([]any, len(b.Transactions))
+	for i, tx := range b.Transactions {
+		if txs[i] = tx.ID(); verbosity >= 2 {
+			txs[i] = s.txJSON(tx)
+		}
+	}
+	m["tx"], m["nTx"], m["size"], m["strippedsize"], m["weight"] = txs, len(txs), len(raw), len(raw), 4*len(raw)
+	return m, nil
+}
+
+func (s *Server) getValidators(context.Context, *args) (any, error) {
+	tip := s.chain.Tip()
+	set := tip.Validators()
+	keys := make([]map[string]any, len(set.Keys))
+	for i, k := range set.Keys {
+		keys[i] = map[string]any{"index": i, "algorithm": k.Algorithm.String(), "publicKey": hex.EncodeToString(k.Point[:])}
+	}
+	return map[string]any{"number": set.Number, "id": set.ID(), "validators": keys}, nil
+}
+
+// slotHistory is how many past slots getslotinfo lists.
+const slotHistory = 20
+
+func (s *Server) getSlotInfo(context.Context, *args) (any, error) {
+	tip, net := s.chain.Tip(), s.chain.Network()
+	next := (tip.Height/net.N + 1) * net.N
+	parent := consensus.State{Network: net, Height: next - 1, Time: tip.Time}
+	m := map[string]any{
+		"height": next, "blocksuntil": next - tip.Height,
+		"inturn": parent.ValidatorOfRank(0), "open": tip.ChildIsSlot(),
+	}
+	if tip.ChildIsSlot() {
+		_, closes := tip.SignedWindow(tip.ValidatorOfRank(0))
+		m["signeduntil"], m["fallbackfrom"] = closes, tip.FallbackTime()
+	}
+	past := []map[string]any{}
+	for h := tip.Height - tip.Height%net.N; h > 0 && len(past) < slotHistory; h -= net.N {
+		id, ok, err := s.chain.BestID(h)
+		if err != nil || !ok {
+			return nil, err
+		}
+		e, err := s.entryOf(id)
+		if err != nil {
+			return nil, err
+		}
+		slot := map[string]any{"height": h, "hash": id, "type": s.blockType(e), "signer": nil}
+		if sig, err := types.ParseBlockSig(e.header.VchBlockSig); err == nil {
+			slot["signer"] = sig.Index
+		}
+		past = append(past, slot)
+	}
+	m["past"] = past
+	return m, nil
+}
+
+func (s *Server) getNetworkInfo(context.Context, *args) (any, error) {
+	return map[string]any{
+		"version": 10000, "subversion": "/qcity:" + s.cfg.Version + "/", "protocolversion": 70016,
+		"localrelay": true, "timeoffset": 0, "networkactive": false, "connections": 0,
+		"networks": []any{}, "localaddresses": []any{}, "networkid": s.chain.Network().ID,
+		"relayfee": amount(s.pool.MinFeeRate()), "incrementalfee": amount(s.pool.MinFeeRate()), "warnings": []string{},
+	}, nil
+}
+
+// amount writes base units as bitcoind does: coins, a number with 8 decimals.
+func amount(v int64) json.Number { return json.Number(types.FormatAmount(v)) }

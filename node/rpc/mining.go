@@ -1,0 +1,152 @@
+package rpc
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+)
+
+type templateRequest struct {
+	Mode         string   `json:"mode"`
+	Capabilities []string `json:"capabilities"`
+	Rules        []string `json:"rules"`
+	LongPollID   string   `json:"longpollid"`
+}
+
+func (s *Server) getBlockTemplate(ctx context.Context, a *args) (any, error) {
+	var req templateRequest
+	if err := a.get(0, &req); err != nil {
+		return nil, err
+	}
+	if req.Mode != "" && req.Mode != "template" {
+		return nil, fail(codeParameter, "getblocktemplate: mode %q is not supported: use \"template\"", req.Mode)
+	}
+	t, err := s.mining.BlockTemplate(ctx, req.LongPollID)
+	if err != nil {
+		return nil, fail(codeMisc, "no block template: %v", err)
+	}
+	parent, net := &t.Parent, s.chain.Network()
+	target := parent.NextTarget()
+	return map[string]any{
+		"capabilities": []string{"longpoll"}, "rules": []string{}, "vbavailable": map[string]int{}, "vbrequired": 0,
+		"version": int32(0x20000000), "previousblockhash": parent.ID, "transactions": templateTxs(t),
+		"coinbaseaux": map[string]string{}, "coinbasevalue": t.CoinbaseValue, "longpollid": t.LongPollID,
+		"target": fmt.Sprintf("%064x", target.Bytes32()), "mintime": parent.MinedTime(),
+		"mutable": []string{"time", "transactions", "prevblock"}, "noncerange": "00000000ffffffff",
+		"sigoplimit": net.MaxSigOps, "sizelimit": net.MaxBlockBytes, "curtime": t.Time,
+		"bits": bitsText(parent.NextBits()), "height": parent.ChildHeight(), "slot": parent.ChildIsSlot(),
+	}, nil
+}
+
+func templateTxs(t *Template) []map[string]any {
+	position := make(map[types.Hash]int, len(t.Transactions))
+	list := make([]map[string]any, len(t.Transactions))
+	for i, e := range t.Transactions {
+		depends := []int{}
+		for _, in := range e.Tx.Inputs {
+			if p, ok := position[in.Previous.TxID]; ok {
+				depends = append(depends, p)
+			}
+		}
+		id := e.Tx.ID()
+		position[id] = i + 1 // BIP 22 counts from 1: the coinbase is 0
+		list[i] = map[string]any{
+			"data": hex.EncodeToString(e.Tx.Bytes()), "txid": id, "hash": id,
+			"depends": depends, "fee": e.Fee, "sigops": e.SigOps,
+		}
+	}
+	return list
+}
+
+// submitBlock answers as BIP 22 says: null, or a word for what is wrong.
+func (s *Server) submitBlock(_ context.Context, a *args) (any, error) {
+	var digits string
+	if err := a.get(0, &digits); err != nil {
+		return nil, err
+	}
+	b, err := decodeHex("Block", digits, types.DecodeSubmittedBlock)
+	if err != nil {
+		return nil, err
+	}
+	if reason, bad, err := s.chain.InvalidReason(b.Header.ID()); err == nil && bad {
+		s.log.Info("submitted block is known to be invalid", "block", b.Header.ID(), "reason", reason)
+		return "duplicate-invalid", nil
+	}
+	result, err := s.mining.SubmitBlock(b)
+	if err != nil {
+		if rule, ok := consensus.RuleOf(err); ok {
+			s.log.Warn("submitted block refused", "block", b.Header.ID(), "err", err)
+			return string(rule), nil
+		}
+		return nil, fail(codeVerify, "%v", err)
+	}
+	switch result {
+	case SubmitKnown:
+		return "duplicate", nil
+	case SubmitSideChain, SubmitHeld:
+		return "inconclusive", nil
+	}
+	return nil, nil
+}
+
+func (s *Server) getMiningInfo(context.Context, *args) (any, error) {
+	tip := s.chain.Tip()
+	rate, err := s.networkHashRate(&tip)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{
+		"blocks": tip.Height, "difficulty": difficulty(tip.NextBits()), "bits": bitsText(tip.NextBits()),
+		"networkhashps": rate, "localhashps": s.mining.HashRate(), "pooledtx": len(s.pool.Entries()),
+		"chain": s.chain.Network().Name, "warnings": []string{},
+	}, nil
+}
+
+// networkHashRate estimates hashes per second over the last 120 blocks, as
+// bitcoind's getnetworkhashps does. Signed blocks count as their bits say.
+func (s *Server) networkHashRate(tip *consensus.State) (float64, error) {
+	const window = 120
+	id, ok, err := s.chain.BestID(tip.Height - min(tip.Height, window))
+	if err != nil || !ok {
+		return 0, err
+	}
+	from, ok, err := s.chain.State(id)
+	if err != nil || !ok || tip.Time <= from.Time {
+		return 0, err
+	}
+	work := tip.Work
+	work.Sub(&work, &from.Work)
+	return work.Float64() / float64(tip.Time-from.Time), nil
+}
+
+func (s *Server) generateToAddress(ctx context.Context, a *args) (any, error) {
+	var count int
+	var address string
+	if err := errors.Join(a.get(0, &count), a.get(1, &address)); err != nil {
+		return nil, err
+	}
+	script, err := s.chain.Network().Addresses.Script(address)
+	if err != nil {
+		return nil, fail(codeNotFound, "%v", err)
+	}
+	if count < 0 || count > 100_000 {
+		return nil, fail(codeParameter, "nblocks %d: want 0 to 100,000", count)
+	}
+	ids := make([]types.Hash, 0, count)
+	for range count {
+		id, err := s.mining.Generate(ctx, script)
+		if err != nil {
+			var not ErrNotForThisNetwork
+			if errors.As(err, &not) {
+				return nil, fail(codeMisc, "%v", err)
+			}
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
