@@ -281,6 +281,28 @@ func TestLoginIsNotInterrupted(t *testing.T) {
 	}
 }
 
+// TestSetUpIsNotRepeated: after a failure in the middle nobody knows how much
+// of the change has happened, so the first error is the answer.
+func TestSetUpIsNotRepeated(t *testing.T) {
+	ctx := context.Background()
+	b := newBench(t).withShim(t)
+	s := b.start(t)
+	b.order(t, "C_Login once 30") // the security officer's, after C_InitToken
+	_, err := s.InitToken(ctx, "one", []byte(soPIN), []byte(userPIN))
+	var e *worker.Error
+	if !errors.As(err, &e) || e.RV != worker.RVDeviceError || b.loginCount(t) != 1 {
+		t.Fatalf("got %v after %d logins, want %s after one", err, b.loginCount(t), worker.RVDeviceError)
+	}
+	// The half-made token is visible, says so, and is not overwritten.
+	token := must[worker.TokenInfo](t)(s.FindToken(ctx, "one", ""))
+	if err := s.Login(ctx, token.TokenRef, []byte(userPIN)); !errors.Is(err, worker.ErrTokenNotReady) {
+		t.Errorf("login: got %v, want %s", err, worker.ErrTokenNotReady)
+	}
+	if _, err := s.InitToken(ctx, "one", []byte(soPIN), []byte(userPIN)); !errors.Is(err, worker.ErrTokenExists) {
+		t.Errorf("second try: got %v, want %s", err, worker.ErrTokenExists)
+	}
+}
+
 // killWorker ends the worker and returns when it is gone.
 func killWorker(t testing.TB, s *worker.Supervisor) {
 	t.Helper()

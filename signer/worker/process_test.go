@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -43,7 +44,14 @@ func watch(t testing.TB, pid int) func() {
 }
 
 func TestSandbox(t *testing.T) {
-	_, s, _ := ready(t, nil)
+	b, s, key := ready(t, nil)
+	if err := s.Close(); err != nil { // it made the token, and met the PIN more than once
+		t.Fatal(err)
+	}
+	s = b.start(t)
+	if err := s.Login(context.Background(), key.Token, []byte(userPIN)); err != nil {
+		t.Fatal(err)
+	}
 	proc := fmt.Sprintf("/proc/%d/", s.Status().PID)
 	read := func(name string) string { return string(must[[]byte](t)(os.ReadFile(proc + name))) }
 	if !strings.Contains(read("status"), "NoNewPrivs:\t1") {
@@ -70,6 +78,33 @@ func TestSandbox(t *testing.T) {
 			t.Errorf("%s shows the PIN", name)
 		}
 	}
+	if copiesInMemory(t, proc, key.Token.Serial) == 0 {
+		t.Error("the search through memory finds nothing, not even the token's serial")
+	}
+	if n := copiesInMemory(t, proc, userPIN); n != 0 {
+		t.Errorf("the PIN is %d times in the worker's memory after login", n)
+	}
+}
+
+// copiesInMemory counts text in the writable memory of a process.
+func copiesInMemory(t testing.TB, proc, text string) int {
+	t.Helper()
+	mem := must[*os.File](t)(os.Open(proc + "mem"))
+	defer mem.Close()
+	n := 0
+	for line := range strings.Lines(string(must[[]byte](t)(os.ReadFile(proc + "maps")))) {
+		var from, to uint64
+		var rights string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &rights); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if strings.HasPrefix(rights, "rw") {
+			page := make([]byte, to-from)
+			read, _ := mem.ReadAt(page, int64(from)) // some mappings cannot be read
+			n += bytes.Count(page[:read], []byte(text))
+		}
+	}
+	return n
 }
 
 // TestOwnThreadsKeepTheirRights: setting no_new_privs for the worker must not
