@@ -20,8 +20,11 @@ type machine struct {
 }
 
 func (m *machine) draw(t *rapid.T, most int) []consensus.UTXO {
-	coins := rapid.SliceOfNDistinct(rapid.SampledFrom(m.coins), 1, most, func(u consensus.UTXO) types.OutPoint { return u.OutPoint }).Draw(t, "coins")
-	return slices.Clone(coins)
+	var coins []consensus.UTXO
+	for _, i := range rapid.SliceOfNDistinct(rapid.IntRange(0, len(m.coins)-1), 1, most, rapid.ID[int]).Draw(t, "coins") {
+		coins = append(coins, m.coins[i])
+	}
+	return coins
 }
 
 // build returns a transaction over random coins, which need not be valid.
@@ -86,7 +89,9 @@ func (m *machine) minable(txs []*types.Transaction) []*types.Transaction {
 func (m *machine) mine(t *rapid.T) {
 	var picked []*types.Transaction
 	if len(m.made) > 0 {
-		picked = rapid.SliceOfNDistinct(rapid.SampledFrom(m.made), 0, 6, (*types.Transaction).ID).Draw(t, "block")
+		for _, i := range rapid.SliceOfNDistinct(rapid.IntRange(0, len(m.made)-1), 0, 6, rapid.ID[int]).Draw(t, "block") {
+			picked = append(picked, m.made[i])
+		}
 	}
 	if rapid.Bool().Draw(t, "stranger") {
 		tx := m.build(t)
@@ -147,7 +152,7 @@ func TestPropertyAnySequenceKeepsThePoolMinable(t *testing.T) {
 			"reorganise": func(t *rapid.T) {
 				depth := rapid.IntRange(1, 4).Draw(t, "depth")
 				n := c.tip
-				for range depth {
+				for range min(depth, int(n.State.Height)) {
 					n = n.Parent
 				}
 				c.move(n)
