@@ -33,7 +33,18 @@ func TestMain(m *testing.M) {
 		fmt.Println(dialOnce(os.Getenv(dialEnv), os.Getenv(dialNetEnv)))
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "qcity-signer-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	buildDir = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 func dialOnce(socket, network string) string {

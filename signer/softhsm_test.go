@@ -1,0 +1,359 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/worker"
+)
+
+// buildDir is where the worker is built; TestMain sets and removes it.
+var buildDir string
+
+var workerBinary = sync.OnceValues(func() (string, error) {
+	return build("qcity-p11", "go", "build", "-o", "OUT", "qcitycoin.org/qcity/cmd/qcity-p11")
+})
+
+// shimModule passes calls on to SoftHSM and counts the logins.
+var shimModule = sync.OnceValues(func() (string, error) {
+	return build("shim.so", "gcc", "-shared", "-fPIC", "-o", "OUT", "pkcs11/testdata/shim.c", "-ldl")
+})
+
+func build(name string, args ...string) (string, error) {
+	out := filepath.Join(buildDir, name)
+	for i, a := range args {
+		if a == "OUT" {
+			args[i] = out
+		}
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building %s: %w\n%s", name, err, msg)
+	}
+	return out, nil
+}
+
+func need[T any](tb testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		tb.Helper()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return v
+	}
+}
+
+// vault is a SoftHSM of its own, with the configuration of a signer on it.
+type vault struct {
+	dir     string
+	conf    string
+	sup     worker.Config
+	config  Config
+	network *consensus.Network
+}
+
+const vaultPIN, vaultSOPIN = "9137-user", "9137-officer"
+
+func newVault(tb testing.TB) *vault {
+	tb.Helper()
+	v := &vault{dir: tb.TempDir()}
+	tokens := filepath.Join(v.dir, "tokens")
+	v.conf = filepath.Join(v.dir, "softhsm2.conf")
+	if err := errors.Join(os.Mkdir(tokens, 0o700), os.WriteFile(v.conf, []byte(worker.SoftHSMConf(tokens)), 0o600)); err != nil {
+		tb.Fatal(err)
+	}
+	soft := need[string](tb)(worker.SoftHSMModule())
+	v.sup = worker.Config{Binary: need[string](tb)(workerBinary()), Module: soft, Env: []string{"SOFTHSM2_CONF=" + v.conf}, Log: quiet()}
+	v.config = Config{
+		Journal: filepath.Join(v.dir, "journal"), Socket: socketPath(tb),
+		Worker: v.sup.Binary, Module: need[string](tb)(shimModule()),
+		ModuleEnv:           append(v.sup.Env, "SHIM_MODULE="+soft, "SHIM_FAULT="+v.dir+"/fault", "SHIM_LOGINS="+v.dir+"/logins"),
+		SignaturesPerSecond: 1e6, SignatureBurst: 1e6,
+	}
+	v.pin(tb, vaultPIN)
+	return v
+}
+
+func (v *vault) pin(tb testing.TB, pin string) {
+	tb.Helper()
+	path := filepath.Join(v.dir, "pin")
+	if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, []byte(pin+"\n"), 0o400)); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// logins returns how often anyone logged in through the signer's worker.
+func (v *vault) logins(tb testing.TB) int {
+	tb.Helper()
+	b, err := os.ReadFile(v.dir + "/logins")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		tb.Fatal(err)
+	}
+	return len(b)
+}
+
+// generate makes a token with a key of each algorithm, and configures them.
+func (v *vault) generate(tb testing.TB, algorithms ...types.KeyAlgorithm) {
+	tb.Helper()
+	sup := need[*worker.Supervisor](tb)(worker.New(v.sup))
+	defer sup.Close()
+	ctx := patience(tb)
+	for i, a := range algorithms {
+		info := need[worker.TokenInfo](tb)(sup.InitToken(ctx, fmt.Sprintf("token-%d", i), []byte(vaultSOPIN), []byte(vaultPIN)))
+		if err := sup.Login(ctx, info.TokenRef, []byte(vaultPIN)); err != nil {
+			tb.Fatal(err)
+		}
+		key := need[worker.Key](tb)(sup.GenerateKey(ctx, info.TokenRef, worker.Algorithm(a), fmt.Sprintf("key-%d", i), []byte{1}))
+		public := need[types.PublicKey](tb)(types.NewPublicKey(a, key.PublicKey[:]))
+		v.config.Keys = append(v.config.Keys, KeyConfig{
+			PublicKey: public, TokenLabel: info.Label, TokenSerial: info.Serial, KeyLabel: key.Label, PINFile: v.dir + "/pin",
+		})
+	}
+}
+
+// found makes a network of the configured keys and of software keys that fill
+// it up to five, and the journal for it.
+func (v *vault) found(tb testing.TB) {
+	tb.Helper()
+	keys := append(v.config.publicKeys(), publics(testKeys())...)[:5]
+	v.network = testNetwork(tb, "vault", keys)
+	if err := CreateJournal(v.config.Journal, v.network.ID, keys, 0); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// start opens and runs the signer until stop is called.
+func (v *vault) start(tb testing.TB) (c *Client, stop func()) {
+	tb.Helper()
+	d := need[*Daemon](tb)(Open(patience(tb), v.config, v.network, quiet()))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	c = NewClient(v.config.Socket, v.network.ID)
+	return c, func() {
+		tb.Helper()
+		cancel()
+		if err := errors.Join(<-done, c.Close()); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+func (v *vault) proposal(height uint32, index uint8, salt byte) *consensus.Proposal {
+	return proposal(v.network, height, index, uint32(time.Now().Unix())-100, salt)
+}
+
+func TestSoftHSM(t *testing.T) {
+	v := newVault(t)
+	v.generate(t, types.Secp256k1, types.P256)
+	v.found(t)
+	b := &bench{network: v.network}
+	c, stop := v.start(t)
+	first := make(map[*consensus.Proposal]Response)
+	for i := range 6 {
+		p := v.proposal(uint32(i+1)*testSlot, uint8(i%2), 1)
+		r, err := c.SignSlot(patience(t), NewRequest(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.checkSignature(t, p, r)
+		first[p] = r
+	}
+	_, err := c.SignSlot(patience(t), NewRequest(v.proposal(testSlot, 0, 2)))
+	wantRule(t, err, RuleDoubleSign)
+	st, err := c.Status(patience(t))
+	if err != nil || len(st.Keys) != 2 || !st.Keys[0].Ready || !st.Keys[1].Ready || st.Signed != 6 {
+		t.Fatalf("status %+v, %v", st, err)
+	}
+	stop()
+
+	c, stop = v.start(t)
+	defer stop()
+	for p, want := range first {
+		r, err := c.SignSlot(patience(t), NewRequest(p))
+		if err != nil || !r.Repeated || !bytes.Equal(r.Signature, want.Signature) {
+			t.Fatalf("after a restart: %+v, %v", r, err)
+		}
+	}
+}
+
+// TestSoftHSMWrongPIN starts a signer twice with a wrong PIN: the token sees it
+// once. Corrected, it starts, and nothing is held against it any more.
+func TestSoftHSMWrongPIN(t *testing.T) {
+	v := newVault(t)
+	v.generate(t, types.Secp256k1)
+	v.found(t)
+	open := func(pin string) error {
+		v.pin(t, pin)
+		d, err := Open(patience(t), v.config, v.network, quiet())
+		if err == nil {
+			err = d.close()
+		}
+		return err
+	}
+	err := open("wrong-one")
+	if !IsTerminal(err) || !errors.Is(err, worker.ErrPINIncorrect) || !strings.Contains(err.Error(), v.dir+"/pin") || v.logins(t) != 1 {
+		t.Fatalf("first start: %d logins, %v", v.logins(t), err)
+	}
+	err = open("wrong-one")
+	if !IsTerminal(err) || !strings.Contains(err.Error(), v.dir+"/pin") || v.logins(t) != 1 {
+		t.Fatalf("second start: %d logins, %v", v.logins(t), err)
+	}
+	if err := open("wrong-two"); !IsTerminal(err) || v.logins(t) != 2 {
+		t.Fatalf("another wrong PIN: %d logins, %v", v.logins(t), err)
+	}
+	if err := open(vaultPIN); err != nil || v.logins(t) != 3 {
+		t.Fatalf("right PIN: %d logins, %v", v.logins(t), err)
+	}
+	if list, err := (pinLedger{v.dir + "/pin-refused.json"}).load(); err != nil || len(list) != 0 {
+		t.Fatalf("still held against the token: %v, %v", list, err)
+	}
+}
+
+// TestSoftHSMMissingToken: only the key of the token that is away cannot sign.
+func TestSoftHSMMissingToken(t *testing.T) {
+	v := newVault(t)
+	v.generate(t, types.Secp256k1, types.P256)
+	v.config.Keys[0].TokenSerial = "0000000000000000"
+	v.found(t)
+	c, stop := v.start(t)
+	defer stop()
+	st, err := c.Status(patience(t))
+	if err != nil || st.Keys[0].Ready || !strings.Contains(st.Keys[0].Error, "token-0") || !st.Keys[1].Ready {
+		t.Fatalf("status %+v, %v", st, err)
+	}
+	if _, err := c.SignSlot(patience(t), NewRequest(v.proposal(testSlot, 0, 1))); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := c.SignSlot(patience(t), NewRequest(v.proposal(testSlot, 1, 1))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSoftHSMMissingKey(t *testing.T) {
+	for name, spoil := range map[string]func(*KeyConfig){
+		"no such key":   func(k *KeyConfig) { k.PublicKey = newSoftKey(types.P256, 200).public },
+		"another label": func(k *KeyConfig) { k.KeyLabel = "key-of-someone-else" },
+	} {
+		v := newVault(t)
+		v.generate(t, types.Secp256k1)
+		spoil(&v.config.Keys[0])
+		v.found(t)
+		_, err := Open(patience(t), v.config, v.network, quiet())
+		if !IsTerminal(err) || !strings.Contains(err.Error(), v.config.Keys[0].PublicKey.String()) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestSoftHSMImportedKey: a key that was outside the token once is refused,
+// unless it is allowed.
+func TestSoftHSMImportedKey(t *testing.T) {
+	v := newVault(t)
+	v.generate(t, types.Secp256k1)
+	secret := need[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	der := need[[]byte](t)(x509.MarshalPKCS8PrivateKey(secret))
+	file := v.dir + "/key.pem"
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("softhsm2-util", "--import", file, "--token", "token-0", "--label", "imported", "--id", "02", "--pin", vaultPIN)
+	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+v.conf)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("softhsm2-util (install the package softhsm2): %v\n%s", err, out)
+	}
+	point := elliptic.MarshalCompressed(elliptic.P256(), secret.X, secret.Y)
+	k := &v.config.Keys[0]
+	k.PublicKey, k.KeyLabel = need[types.PublicKey](t)(types.NewPublicKey(types.P256, point)), "imported"
+	v.found(t)
+	_, err := Open(patience(t), v.config, v.network, quiet())
+	if !IsTerminal(err) || !errors.Is(err, worker.ErrKeyUnprotected) || !strings.Contains(err.Error(), "allowExtractable") {
+		t.Fatalf("refused: %v", err)
+	}
+	k.AllowExtractable = true
+	c, stop := v.start(t)
+	defer stop()
+	p := v.proposal(testSlot, 0, 1)
+	r, err := c.SignSlot(patience(t), NewRequest(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&bench{network: v.network}).checkSignature(t, p, r)
+}
+
+// TestSoftHSMOnACopy: the devnet's way leaves the original token alone.
+func TestSoftHSMOnACopy(t *testing.T) {
+	v := newVault(t)
+	v.generate(t, types.P256)
+	v.config.SoftHSMCopy = v.dir + "/tokens"
+	v.found(t)
+	c, stop := v.start(t)
+	if _, err := c.SignSlot(patience(t), NewRequest(v.proposal(testSlot, 0, 1))); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	left, err := filepath.Glob(v.dir + "/token-copies/*")
+	if err != nil || len(left) != 0 {
+		t.Fatalf("copies of keys left behind: %v, %v", left, err)
+	}
+}
+
+func BenchmarkSignSlot(b *testing.B) {
+	b.Run("software", func(b *testing.B) {
+		x := newBench(b)
+		x.token.keys = map[types.PublicKey]softKey{x.keys[0].public: x.keys[0]}
+		measure(b, x.network, func(p *consensus.Proposal) error { _, err := x.sign(p); return err }, parentTime)
+	})
+	for _, a := range []types.KeyAlgorithm{types.Secp256k1, types.P256} {
+		b.Run("SoftHSM and socket "+a.String(), func(b *testing.B) {
+			v := newVault(b)
+			v.generate(b, a)
+			v.found(b)
+			c, stop := v.start(b)
+			defer stop()
+			measure(b, v.network, func(p *consensus.Proposal) error {
+				_, err := c.SignSlot(context.Background(), NewRequest(p))
+				return err
+			}, uint32(time.Now().Unix())-100)
+		})
+	}
+}
+
+func measure(b *testing.B, n *consensus.Network, sign func(*consensus.Proposal) error, parentTime uint32) {
+	var took []time.Duration
+	height := uint32(0)
+	for b.Loop() {
+		height += testSlot
+		p := proposal(n, height, 0, parentTime, 1)
+		start := time.Now()
+		if err := sign(p); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(start))
+	}
+	reportPercentiles(b, took)
+}
+
+func reportPercentiles(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+}

@@ -1,0 +1,299 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/worker"
+)
+
+func TestReadPIN(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string, mode os.FileMode) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte(content), mode), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := write("good", "1234\n", 0o400)
+	link, fifo := filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
+	if err := errors.Join(os.Symlink(good, link), syscall.Mkfifo(fifo, 0o400)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, path, want, err string }{
+		{"one line", good, "1234", ""},
+		{"no newline, mode 600", write("plain", "12 34", 0o600), "12 34", ""},
+		{"longest", write("longest", strings.Repeat("x", maxPIN)+"\n", 0o400), strings.Repeat("x", maxPIN), ""},
+		{"too long", write("long", strings.Repeat("x", maxPIN+1), 0o400), "", "one line"},
+		{"much too long", write("huge", strings.Repeat("x", 10*maxPIN), 0o400), "", "one line"},
+		{"empty", write("empty", "", 0o400), "", "one line"},
+		{"blank line", write("blank", "\n", 0o400), "", "one line"},
+		{"two lines", write("two", "1234\n5678\n", 0o400), "", "one line"},
+		{"carriage return", write("dos", "1234\r\n", 0o400), "", "one line"},
+		{"group may read", write("group", "1234", 0o640), "", "chmod 400 " + dir + "/group"},
+		{"all may read", write("all", "1234", 0o644), "", "chmod 400 " + dir + "/all"},
+		{"symbolic link", link, "", "symbolic link"},
+		{"named pipe", fifo, "", "no regular file"},
+		{"directory", dir, "", "no regular file"},
+		{"missing", filepath.Join(dir, "none"), "", "no such file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pin, err := readPIN(c.path)
+			if c.err == "" && (err != nil || string(pin) != c.want) {
+				t.Fatalf("%q, %v", pin, err)
+			}
+			if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || pin != nil) {
+				t.Fatalf("%q, %v; want %q", pin, err, c.err)
+			}
+		})
+	}
+}
+
+func TestPINFileOfAnotherUser(t *testing.T) {
+	path := t.TempDir() + "/pin"
+	if err := os.WriteFile(path, []byte("1234"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 12345, -1); err != nil {
+		t.Skip("only root can give a file away: ", err)
+	}
+	if _, err := readPIN(path); err == nil || !strings.Contains(err.Error(), "chown") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestPINLedger(t *testing.T) {
+	path := t.TempDir() + "/pin-refused.json"
+	l := pinLedger{path}
+	a, b := worker.TokenRef{Label: "a", Serial: "1"}, worker.TokenRef{Label: "b", Serial: "2"}
+	day := time.Date(2026, 11, 23, 4, 5, 6, 0, time.UTC)
+	if err := errors.Join(l.check(a, []byte("1111")), l.refused(a, "/etc/pin-a", []byte("1111"), day), l.refused(b, "/etc/pin-b", []byte("2222"), day)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.check(a, []byte("1111")); err == nil || !strings.Contains(err.Error(), "/etc/pin-a") || !strings.Contains(err.Error(), "2026-11-23") {
+		t.Fatalf("got %v", err)
+	}
+	if err := errors.Join(l.check(a, []byte("2222")), l.check(b, []byte("1111"))); err != nil {
+		t.Fatalf("another PIN or token: %v", err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil || strings.Contains(string(content), "1111") {
+		t.Fatalf("the PIN itself is in the file, or: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info.Mode(), err)
+	}
+	if err := l.accepted(a); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.check(a, []byte("1111")); err != nil {
+		t.Fatalf("after the token accepted a PIN: %v", err)
+	}
+	if err := l.check(b, []byte("2222")); err == nil {
+		t.Fatal("the other token's refusal was forgotten too")
+	}
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.check(a, []byte("9")); err == nil || !strings.Contains(err.Error(), path) {
+		t.Fatalf("damaged: %v", err)
+	}
+}
+
+// fakeHSM answers as it is told to.
+type fakeHSM struct {
+	key                       softKey
+	attributes                worker.Attributes
+	find, login, lookup, sign error
+	logins                    int
+}
+
+var protected = worker.Attributes{Sensitive: worker.True, Extractable: worker.False, Sign: worker.True}
+
+func (f *fakeHSM) FindToken(_ context.Context, label, serial string) (worker.TokenInfo, error) {
+	return worker.TokenInfo{TokenRef: worker.TokenRef{Label: label, Serial: serial}}, f.find
+}
+
+func (f *fakeHSM) Login(context.Context, worker.TokenRef, []byte) error {
+	f.logins++
+	return f.login
+}
+
+func (f *fakeHSM) FindKey(_ context.Context, _ worker.TokenRef, q worker.KeyQuery) (worker.Key, error) {
+	return worker.Key{Algorithm: q.Algorithm, PublicKey: q.PublicKey, Label: "k", Attributes: f.attributes}, f.lookup
+}
+
+func (f *fakeHSM) Sign(_ context.Context, _ worker.KeyRef, digest [32]byte) (worker.Signature, error) {
+	if f.sign != nil {
+		return worker.Signature{}, f.sign
+	}
+	return f.key.sign(digest), nil
+}
+
+func fakeTokens(t *testing.T, change func(*KeyConfig)) (*fakeHSM, *tokens) {
+	t.Helper()
+	f := &fakeHSM{key: newSoftKey(types.P256, 5), attributes: protected}
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/pin", []byte("1234"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	c := Config{Journal: dir + "/journal", Keys: []KeyConfig{{PublicKey: f.key.public, TokenLabel: "t", TokenSerial: "s", PINFile: dir + "/pin"}}}
+	if change != nil {
+		change(&c.Keys[0])
+	}
+	return f, newTokens(f, &c, time.Now, quiet())
+}
+
+func fault(k worker.Kind) error { return &worker.Error{Kind: k, Message: "told to fail: " + string(k)} }
+
+// TestKeyFaults has each way a key can fail to become ready, and whether it is
+// looked at again by itself.
+func TestKeyFaults(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		spoil    func(*fakeHSM)
+		key      func(*KeyConfig)
+		terminal bool
+		logins   int // after two looks
+	}{
+		{"fit", func(*fakeHSM) {}, nil, false, 1},
+		{"token absent", func(f *fakeHSM) { f.find = fault(worker.ErrTokenNotFound) }, nil, false, 0},
+		{"two tokens", func(f *fakeHSM) { f.find = fault(worker.ErrTokenAmbiguous) }, nil, true, 0},
+		{"worker lost", func(f *fakeHSM) { f.find = fault(worker.ErrLost) }, nil, false, 0},
+		{"no PIN file", func(*fakeHSM) {}, func(k *KeyConfig) { k.PINFile += "x" }, true, 0},
+		{"wrong PIN", func(f *fakeHSM) { f.login = fault(worker.ErrPINIncorrect) }, nil, true, 1},
+		{"locked PIN", func(f *fakeHSM) { f.login = fault(worker.ErrPINLocked) }, nil, true, 1},
+		{"final try", func(f *fakeHSM) { f.login = fault(worker.ErrPINFinalTry) }, nil, true, 1},
+		{"login of unknown outcome", func(f *fakeHSM) { f.login = fault(worker.ErrDeadline) }, nil, true, 1},
+		{"token pulled before login", func(f *fakeHSM) { f.login = fault(worker.ErrTokenNotFound) }, nil, false, 2},
+		{"no key", func(f *fakeHSM) { f.lookup = fault(worker.ErrKeyNotFound) }, nil, true, 1},
+		{"two keys", func(f *fakeHSM) { f.lookup = fault(worker.ErrKeyAmbiguous) }, nil, true, 1},
+		{"wrong label", func(*fakeHSM) {}, func(k *KeyConfig) { k.KeyLabel = "other" }, true, 1},
+		{"right label", func(*fakeHSM) {}, func(k *KeyConfig) { k.KeyLabel = "k" }, false, 1},
+		{"extractable", func(f *fakeHSM) { f.attributes.Extractable = worker.True }, nil, true, 1},
+		{"extractable, allowed", func(f *fakeHSM) { f.attributes.Extractable = worker.True }, func(k *KeyConfig) { k.AllowExtractable = true }, false, 1},
+		{"not sensitive", func(f *fakeHSM) { f.attributes.Sensitive = worker.False }, nil, true, 1},
+		{"may not sign, allowed extractable", func(f *fakeHSM) { f.attributes.Sign = worker.False }, func(k *KeyConfig) { k.AllowExtractable = true }, true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, tk := fakeTokens(t, c.key)
+			c.spoil(f)
+			ctx := context.Background()
+			if err := tk.prepare(ctx); IsTerminal(err) != c.terminal || (err != nil) != c.terminal {
+				t.Fatalf("got %v", err)
+			}
+			if err := tk.prepare(ctx); err != nil {
+				t.Fatalf("second look: %v", err)
+			}
+			if f.logins != c.logins {
+				t.Fatalf("%d logins, want %d", f.logins, c.logins)
+			}
+			ready := tk.Ready(f.key.public)
+			want := f.find == nil && f.login == nil && !c.terminal
+			if (ready == nil) != want || IsTerminal(ready) != c.terminal {
+				t.Fatalf("ready: %v", ready)
+			}
+		})
+	}
+}
+
+// TestTokenReturns pulls a token at work and puts it back.
+func TestTokenReturns(t *testing.T) {
+	f, tk := fakeTokens(t, nil)
+	ctx := context.Background()
+	if err := tk.prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	digest := [32]byte{1}
+	for _, pulled := range []worker.Kind{worker.ErrTokenNotFound, worker.ErrKeyNotFound, worker.ErrDown} {
+		f.sign, f.lookup = fault(pulled), fault(worker.ErrKeyNotFound)
+		if _, err := tk.Sign(ctx, f.key.public, digest); !errors.Is(err, pulled) {
+			t.Fatalf("%s: %v", pulled, err)
+		}
+		if tk.Ready(f.key.public) == nil {
+			t.Fatalf("%s: still ready", pulled)
+		}
+		if err := tk.prepare(ctx); err != nil || tk.Ready(f.key.public) == nil {
+			t.Fatalf("%s: while away: %v", pulled, err)
+		}
+		f.sign, f.lookup = nil, nil
+		if err := tk.prepare(ctx); err != nil || tk.Ready(f.key.public) != nil {
+			t.Fatalf("%s: back: %v, %v", pulled, err, tk.Ready(f.key.public))
+		}
+		sig, err := tk.Sign(ctx, f.key.public, digest)
+		if err != nil || f.key.public.Verify(digest, sig) != nil {
+			t.Fatalf("%s: %v", pulled, err)
+		}
+	}
+	// A wrong signature needs a person.
+	f.sign = fault(worker.ErrBadSignature)
+	if _, err := tk.Sign(ctx, f.key.public, digest); !errors.Is(err, worker.ErrBadSignature) {
+		t.Fatal(err)
+	}
+	f.sign = nil
+	if err := tk.prepare(ctx); err != nil || !IsTerminal(tk.Ready(f.key.public)) {
+		t.Fatalf("after a bad signature: %v, %v", err, tk.Ready(f.key.public))
+	}
+	// The end of a caller's patience is not the token's fault.
+	f, tk = fakeTokens(t, nil)
+	if err := tk.prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.sign = context.DeadlineExceeded
+	if _, err := tk.Sign(ctx, f.key.public, digest); err == nil || tk.Ready(f.key.public) != nil {
+		t.Fatalf("%v, %v", err, tk.Ready(f.key.public))
+	}
+	if err := tk.Ready(newSoftKey(types.P256, 6).public); err == nil {
+		t.Fatal("a key that is not configured is ready")
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	keys := testKeys()
+	n := testNetwork(t, "signertest", publics(keys))
+	good := func() Config {
+		return Config{
+			Journal: "j", Socket: "s", Worker: "w", Module: "m",
+			Keys: []KeyConfig{
+				{PublicKey: keys[0].public, TokenLabel: "a", PINFile: "p"},
+				{PublicKey: keys[1].public, TokenLabel: "a", PINFile: "p"},
+			},
+		}
+	}
+	for _, c := range []struct {
+		name, want string
+		spoil      func(*Config)
+	}{
+		{"good", "", func(*Config) {}},
+		{"journal", "journal", func(c *Config) { c.Journal = "" }},
+		{"socket", "socket", func(c *Config) { c.Socket = "" }},
+		{"worker", "worker", func(c *Config) { c.Worker = "" }},
+		{"module", "module", func(c *Config) { c.Module = "" }},
+		{"rate", "signaturesPerSecond", func(c *Config) { c.SignaturesPerSecond = -1 }},
+		{"no keys", "keys: none", func(c *Config) { c.Keys = nil }},
+		{"no validator", "no validator", func(c *Config) { c.Keys[0].PublicKey = newSoftKey(types.P256, 9).public }},
+		{"twice", "listed twice", func(c *Config) { c.Keys[1].PublicKey = c.Keys[0].PublicKey }},
+		{"no label", "tokenLabel", func(c *Config) { c.Keys[0].TokenLabel = "" }},
+		{"no PIN file", "pinFile", func(c *Config) { c.Keys[0].PINFile = "" }},
+		{"two PIN files", "two PIN files", func(c *Config) { c.Keys[1].PINFile = "q" }},
+	} {
+		cfg := good()
+		c.spoil(&cfg)
+		err := cfg.Check(n)
+		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if _, err := Open(context.Background(), Config{}, n, quiet()); !IsTerminal(err) {
+		t.Fatalf("Open with an empty configuration: %v", err)
+	}
+}
