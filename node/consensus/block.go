@@ -14,8 +14,10 @@ const (
 )
 
 // CheckBlock applies the rules that need nothing but the block: its Merkle
-// root, its size, and that the first transaction and no other is a coinbase.
-// The root comes first: what fails after it is the fault of the block's id.
+// root, its size, that the first transaction and no other is a coinbase, and
+// that VchBlockSig and this first transaction belong together. A block that
+// passes ValidateHeader and CheckBlock is as its maker meant it: whatever it
+// breaks afterwards is the fault of its id (BlamesBlock).
 func (n *Network) CheckBlock(b *types.Block) error {
 	root, mutated := types.MerkleRoot(b.TxIDs())
 	if root != b.MerkleRoot {
@@ -39,7 +41,25 @@ func (n *Network) CheckBlock(b *types.Block) error {
 			return broken(RuleExtraCoinbase, "transaction %d", i+1)
 		}
 	}
-	return nil
+	return n.checkMaker(b)
+}
+
+// checkMaker checks that a signed block starts with a CoinOnline of its signer
+// and a mined block does not. Its id commits to the first transaction but not
+// to VchBlockSig, so a stranger may have brought the two together.
+func (n *Network) checkMaker(b *types.Block) error {
+	tx := b.Transactions[0]
+	if !b.IsSigned() {
+		if len(tx.Outputs) > 0 && emptyOutput(&tx.Outputs[0]) {
+			return broken(RuleCoinOnline, "CoinOnline in a block without VchBlockSig")
+		}
+		return nil
+	}
+	sig, err := types.ParseBlockSig(b.VchBlockSig)
+	if err != nil {
+		return &RuleError{Rule: RuleSigFormat, Detail: "VchBlockSig", Cause: err}
+	}
+	return checkCoinOnline(n.set, tx, sig.Index)
 }
 
 // mayBeNodes reports whether a list without a coinbase may be a level of the
@@ -132,9 +152,6 @@ func checkFirst(parent *State, b *types.Block, fees int64) error {
 	if len(tx.Outputs) == 0 {
 		return broken(RuleTxEmpty, "coinbase has no outputs")
 	}
-	if emptyOutput(&tx.Outputs[0]) {
-		return broken(RuleCoinOnline, "CoinOnline in a block without VchBlockSig")
-	}
 	paid, err := parent.Network.checkOutputs(tx.Outputs)
 	if err != nil {
 		return err
@@ -167,50 +184,60 @@ func ValidateCoinOnline(parent *State, tx *types.Transaction, index uint8, fees 
 	if err := checkCoinbaseScript(parent, tx); err != nil {
 		return err
 	}
-	n, outs := parent.Network, tx.Outputs
+	if err := checkCoinOnline(parent.Validators(), tx, index); err != nil {
+		return err
+	}
+	out, key := &tx.Outputs[1], parent.Validators().Keys[index]
+	if !bytes.Equal(out.PkScript, types.KeyScript(key)) {
+		return broken(RuleCoinOnlinePay, "second output does not pay validator %d, %s", index, key)
+	}
+	if !types.ValidAmount(out.Value) || (fees != nil && out.Value != *fees) {
+		return broken(RuleCoinOnlinePay, "second output pays %d, not exactly the fees", out.Value)
+	}
+	return checkRecords(tx)
+}
+
+// checkCoinOnline checks what tells a CoinOnline of validator index from other
+// first transactions: its shape, and that it pays no other validator.
+func checkCoinOnline(set ValidatorSet, tx *types.Transaction, index uint8) error {
+	outs := tx.Outputs
 	if len(outs) < 2 || len(outs) > 3 {
 		return broken(RuleCoinOnline, "%d outputs, want 2 or 3", len(outs))
 	}
 	if !emptyOutput(&outs[0]) {
 		return broken(RuleCoinOnline, "first output must be empty")
 	}
-	if int(index) >= len(parent.Validators().Keys) {
-		return broken(RuleValidator, "index %d in a set of %d", index, len(parent.Validators().Keys))
-	}
-	key := parent.Validators().Keys[index]
-	if i := payee(parent, outs[1].PkScript); i >= 0 && i != int(index) {
-		// Another validator's signature on this validator's block: not the block's fault.
-		return broken(RuleValidator, "CoinOnline pays validator %d, VchBlockSig names %d", i, index)
-	}
-	if !bytes.Equal(outs[1].PkScript, types.KeyScript(key)) {
-		return broken(RuleCoinOnlinePay, "second output does not pay validator %d, %s", index, key)
-	}
-	if !types.ValidAmount(outs[1].Value) || (fees != nil && outs[1].Value != *fees) {
-		return broken(RuleCoinOnlinePay, "second output pays %d, not exactly the fees", outs[1].Value)
-	}
 	if len(outs) == 3 {
-		return n.checkRecords(&outs[2])
+		t, err := types.ParseTemplate(outs[2].PkScript)
+		if err != nil || t.Kind != types.NullData || outs[2].Value != 0 {
+			return broken(RuleCoinOnline, "third output must be zero-value data")
+		}
+	}
+	if int(index) >= len(set.Keys) {
+		return broken(RuleValidator, "index %d in a set of %d", index, len(set.Keys))
+	}
+	payee := slices.IndexFunc(set.Keys, func(k types.PublicKey) bool {
+		return bytes.Equal(outs[1].PkScript, types.KeyScript(k))
+	})
+	if payee >= 0 && payee != int(index) {
+		return broken(RuleValidator, "CoinOnline pays validator %d, VchBlockSig names %d", payee, index)
 	}
 	return nil
 }
 
 func emptyOutput(out *types.TxOut) bool { return out.Value == 0 && len(out.PkScript) == 0 }
 
-// payee returns the index of the validator that a script pays, or −1.
-func payee(parent *State, pkScript []byte) int {
-	return slices.IndexFunc(parent.Validators().Keys, func(k types.PublicKey) bool {
-		return bytes.Equal(pkScript, types.KeyScript(k))
-	})
-}
-
-// checkRecords checks the third output of a CoinOnline: a data output whose
-// bytes are a list of governance records (certificates, set changes, evidence,
-// ledger root). The network has not activated any record kind yet, so the only
-// valid list is the empty one.
-func (n *Network) checkRecords(out *types.TxOut) error {
-	t, err := types.ParseTemplate(out.PkScript)
-	if err != nil || t.Kind != types.NullData || out.Value != 0 {
-		return broken(RuleCoinOnline, "third output must be zero-value data")
+// checkRecords checks the bytes of a CoinOnline's data output, a list of
+// governance records (certificates, set changes, evidence, ledger root). The
+// network has not activated any record kind yet, so the only valid list is the
+// empty one.
+func checkRecords(tx *types.Transaction) error {
+	if len(tx.Outputs) < 3 {
+		return nil
+	}
+	t, err := types.ParseTemplate(tx.Outputs[2].PkScript)
+	if err != nil {
+		return &RuleError{Rule: RuleCoinOnline, Detail: "third output", Cause: err}
 	}
 	if len(t.Data) > 0 {
 		return broken(RuleCoinOnlineData, "record kind %d is not defined", t.Data[0])

@@ -144,6 +144,12 @@ func TestRules(t *testing.T) {
 			if got, want := consensus.BlamesBlock(err), !innocent[v.rule]; got != want {
 				t.Errorf("BlamesBlock is %t, want %t", got, want)
 			}
+			// A block that was stored after these two checks is never found
+			// wrong later without proof that its id is bad.
+			header, body := consensus.ValidateHeader(&f.parent.State, &f.block.SignedHeader), f.Network().CheckBlock(f.block)
+			if v.check == nil && header == nil && body == nil && !consensus.BlamesBlock(err) {
+				t.Errorf("%v shows only when the block is connected", err)
+			}
 		})
 	}
 }
