@@ -46,16 +46,14 @@ func (c VardiffConfig) Check() error {
 // difficulty, so that late shares of an easier one weigh what they prove.
 const (
 	enoughShares = 12   // judge after this many shares, or after the time they should have taken
-	guardShares  = 16   // with this many, four times too fast is judged at once
+	guardShares  = 64   // a pinned difficulty is left alone until this many shares
+	guardFactor  = 20   // came this many times too fast
+	leastPeriods = 0.25 // the least number of intervals that evidence is spread over
 	forgetAt     = 160  // evidence is halved here, so that the estimate follows the miner
 	deadBand     = 0.6  // log2 of the error that powers of two cannot correct anyway
 	noise        = 2.0  // standard deviations of counting noise that are tolerated, in log2 units
 	maxDrop      = -4.0 // one step down from (nearly) no evidence divides by at most 16
 )
-
-// guardWindow is the shortest time the rate guard divides by: shares that a
-// stalled network delivers in one burst are no proof of a fast miner.
-const guardWindow = 250 * time.Millisecond
 
 // Vardiff steers one session's difficulty towards one share per interval, in
 // powers of two: few, large steps, because firmware counts shares that cross a
@@ -64,7 +62,7 @@ type Vardiff struct {
 	cfg     VardiffConfig
 	current float64
 	floor   float64 // what the miner asked for as a minimum, 0 if nothing
-	pinned  bool    // a difficulty in the password turns steering off (not the guard)
+	pinned  bool    // a difficulty in the password turns steering off
 
 	since time.Time // start of the evidence
 	sum   float64   // accepted difficulty since then
@@ -113,8 +111,8 @@ func (v *Vardiff) Floor(now time.Time, d float64) bool {
 	return v.set(now, v.floor)
 }
 
-// Pin fixes the difficulty at d, within the limits. Only the rate guard may
-// still raise it.
+// Pin fixes the difficulty at d, within the limits. Only a flood of shares (by
+// default, more than four a second) still raises it.
 func (v *Vardiff) Pin(now time.Time, d float64) bool {
 	v.pinned = true
 	v.floor = min(max(d, v.cfg.Min), v.cfg.Max)
@@ -131,19 +129,21 @@ func (v *Vardiff) set(now time.Time, d float64) bool {
 
 func (v *Vardiff) judge(now time.Time) bool {
 	elapsed := now.Sub(v.since)
-	expected := elapsed.Seconds() / v.cfg.Interval.Seconds()
+	// Shares that a stalled network delivers in one burst are no proof of an
+	// endlessly fast miner, hence the lower bound. A miner that is a million
+	// times too fast is still caught in four steps of a dozen shares each.
+	expected := max(elapsed.Seconds()/v.cfg.Interval.Seconds(), leastPeriods)
 	observed := v.sum / v.current
-	if observed >= guardShares && observed > 4*expected {
-		window := max(elapsed, guardWindow).Seconds()
-		return v.set(now, PowerOfTwoBelow(max(v.sum/window*v.cfg.Interval.Seconds(), v.current)))
-	}
-	if v.pinned || max(observed, expected) < enoughShares {
-		return false
-	}
-	off := math.Log2(max(observed, 0.25) / max(expected, 0.25))
-	if math.Abs(off) > deadBand+noise/math.Sqrt(max(1, min(observed, expected))) {
-		ideal := math.Log2(v.current) + max(off, maxDrop)
-		return v.set(now, math.Exp2(math.Round(ideal)))
+	if v.pinned {
+		if observed >= guardShares && observed > guardFactor*expected {
+			return v.set(now, PowerOfTwoBelow(v.current*observed/expected))
+		}
+	} else if max(observed, expected) >= enoughShares {
+		off := math.Log2(max(observed, leastPeriods) / expected)
+		if math.Abs(off) > deadBand+noise/math.Sqrt(max(1, min(observed, expected))) {
+			ideal := math.Log2(v.current) + max(off, maxDrop)
+			return v.set(now, math.Exp2(math.Round(ideal)))
+		}
 	}
 	if observed+expected > forgetAt {
 		v.since = v.since.Add(elapsed / 2)

@@ -101,6 +101,30 @@ func TestVardiffFloodIsStoppedWithinASecond(t *testing.T) {
 	}
 }
 
+func TestVardiffPinned(t *testing.T) {
+	for name, tc := range map[string]struct {
+		speed float64 // of the miner, in multiples of what the pinned difficulty asks for
+		moves bool
+	}{
+		"right":          {1, false},
+		"ten times fast": {10, false},
+		"a flood":        {10_000, true},
+		"half as fast":   {0.5, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSimulation(5, tc.speed*1024*work.HashesPerDifficulty/5, VardiffConfig{})
+			s.v.Pin(t0, 1024)
+			s.run(10 * time.Minute)
+			if moved := s.v.Difficulty() != 1024; moved != tc.moves {
+				t.Errorf("difficulty %v", s.v.Difficulty())
+			}
+			if s.shares > 2400 {
+				t.Errorf("%d shares", s.shares)
+			}
+		})
+	}
+}
+
 func TestVardiffRequests(t *testing.T) {
 	cfg := VardiffConfig{Start: 8, Min: 1, Max: 1024}.WithDefaults()
 	quiet := func(v *Vardiff, d time.Duration) {

@@ -52,9 +52,12 @@ type chain struct {
 	err     error
 }
 
-func (c *chain) SubmitSolution(_ context.Context, s work.Solution) (work.Outcome, [32]byte, error) {
+func (c *chain) SubmitSolution(ctx context.Context, s work.Solution) (work.Outcome, [32]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if ctx.Err() != nil {
+		return work.Rejected, [32]byte{}, ctx.Err()
+	}
 	job := c.jobs[s.JobID]
 	if job == nil {
 		return work.Rejected, [32]byte{}, fmt.Errorf("solution of job %d, which was never published", s.JobID)

@@ -179,6 +179,19 @@ func TestPrefixesAreUnique(t *testing.T) {
 	}
 }
 
+func TestFreshPrefixAvoidsTakenOnes(t *testing.T) {
+	p := newPrefixes()
+	p.random = strings.NewReader("live" + "park" + "\x00\x00\x00\x00" + "live" + "park" + "free")
+	if e := p.fresh(); string(e[:]) != "live" {
+		t.Fatalf("%q", e)
+	}
+	e := p.fresh()
+	p.park(e, parked{}, 10)
+	if e := p.fresh(); string(e[:]) != "free" {
+		t.Errorf("%q, but local, live and parked prefixes are taken", e)
+	}
+}
+
 // Shutdown closes every connection, and a block on its way is still delivered.
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

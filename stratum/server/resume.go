@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/rand"
+	"io"
 	"time"
 
 	"qcitycoin.org/qcity/miner/work"
@@ -21,10 +22,11 @@ type parked struct {
 type prefixes struct {
 	live   map[[work.PrefixSize]byte]bool
 	parked map[[work.PrefixSize]byte]parked
+	random io.Reader // crypto/rand's, which never fails; another in tests
 }
 
 func newPrefixes() prefixes {
-	return prefixes{live: map[[work.PrefixSize]byte]bool{}, parked: map[[work.PrefixSize]byte]parked{}}
+	return prefixes{live: map[[work.PrefixSize]byte]bool{}, parked: map[[work.PrefixSize]byte]parked{}, random: rand.Reader}
 }
 
 // fresh takes a random unused prefix: an extranonce1 that cannot be foreseen
@@ -32,7 +34,7 @@ func newPrefixes() prefixes {
 func (p *prefixes) fresh() [work.PrefixSize]byte {
 	for {
 		var e [work.PrefixSize]byte
-		_, _ = rand.Read(e[:]) // never fails (crypto/rand aborts the process instead)
+		_, _ = io.ReadFull(p.random, e[:])
 		_, waiting := p.parked[e]
 		if e != work.LocalPrefix && !p.live[e] && !waiting {
 			p.live[e] = true
