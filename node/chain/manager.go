@@ -191,8 +191,13 @@ func (m *Manager) add(b *types.Block) (Result, error) {
 	case parent.Invalid != "":
 		return 0, ancestorError(&parent)
 	}
-	if err := m.check(&parent.State, b); err != nil {
+	// A header that fails is not remembered: VchBlockSig is not part of the id, so
+	// that anybody could have spoiled it on the way.
+	if err := consensus.ValidateHeader(&parent.State, &b.SignedHeader); err != nil {
 		return 0, err
+	}
+	if err := m.net.CheckBlock(b); err != nil {
+		return 0, m.refuseNew(&parent, b, err)
 	}
 	if err := m.net.CheckFuture(&b.Header, m.now().Unix()); err != nil {
 		return m.hold(id, b, err)
@@ -200,34 +205,9 @@ func (m *Manager) add(b *types.Block) (Result, error) {
 	return m.accept(&parent, b)
 }
 
-// check applies every rule that needs no coins and no clock. Nothing that fails
-// here is remembered: VchBlockSig and, before the Merkle root is checked, the
-// transactions are not what the id stands for, so that anybody could have
-// changed them on the way.
-func (m *Manager) check(parent *consensus.State, b *types.Block) error {
-	if err := consensus.ValidateHeader(parent, &b.SignedHeader); err != nil {
-		return err
-	}
-	if err := m.net.CheckBlock(b); err != nil {
-		return err
-	}
-	// What is wrong for this VchBlockSig may be right for another one under the
-	// same id: a validator could sign another's block, or strip the signature of
-	// one that happens to have proof of work. From here on the rest of the block
-	// settles who signed, and what still fails can be held against the id.
-	first := b.Transactions[0]
-	if b.IsSigned() {
-		return consensus.ValidateCoinOnline(parent, first, b.VchBlockSig[0], nil)
-	}
-	if parent.ChildIsSlot() && len(first.Outputs) > 0 && len(first.Outputs[0].PkScript) == 0 {
-		return &consensus.RuleError{Rule: consensus.RuleTxTemplate, Detail: "mined block has a CoinOnline"}
-	}
-	return nil
-}
-
 // accept stores a checked block and moves to it if it is better.
 func (m *Manager) accept(parent *Entry, b *types.Block) (Result, error) {
-	e := Entry{Header: b.SignedHeader, State: parent.State.Child(&b.SignedHeader)}
+	e := newEntry(parent, b)
 	better, err := m.better(&e)
 	if err != nil {
 		return 0, err
@@ -239,6 +219,19 @@ func (m *Manager) accept(parent *Entry, b *types.Block) (Result, error) {
 		return 0, fmt.Errorf("storing block %s: %w", e.State.ID, err)
 	}
 	return SideChain, nil
+}
+
+func newEntry(parent *Entry, b *types.Block) Entry {
+	return Entry{Header: b.SignedHeader, State: parent.State.Child(&b.SignedHeader)}
+}
+
+// refuseNew remembers a block that can never be valid.
+func (m *Manager) refuseNew(parent *Entry, b *types.Block, cause error) error {
+	if !consensus.BlamesBlock(cause) {
+		return cause
+	}
+	e := newEntry(parent, b)
+	return m.refuse(&e, &e, cause)
 }
 
 // invalidity returns the remembered error of an entry, nil if it has none.
