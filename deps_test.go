@@ -51,7 +51,7 @@ var rooms = map[string][]string{
 	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
-	"configs":      {"node/types", "node/consensus"},
+	"configs":      {"node/types", "node/consensus", "internal/durable"},
 
 	"internal/durable":             {},
 	"internal/durable/durabletest": {"internal/durable"},

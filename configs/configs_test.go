@@ -134,7 +134,7 @@ func TestNetworkErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "n.toml")
 	for text, want := range map[string]string{
 		"name = \"x\"\nvalidators = [\"secp256k1:00\"]\n": ":2:",
-		"name = \"x\"\npowLimitBits = \"1d00fff\"\n":       ":2:",
+		"name = \"x\"\npowLimitBits = \"1d00fff\"\n":      ":2:",
 		"name = \"X Y\"\n": "name",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
@@ -149,6 +149,7 @@ func TestNetworkErrors(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	f.Add("network = \"regtest\"\n[miner]\nthreads = 2\n")
 	f.Add("[stratum]\nlisten = 3\n")
+	f.Add("\x10") // the library reports it at position -1
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Default()
 		err := decode("fuzz.toml", []byte(text), &c)
@@ -158,4 +159,3 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
-

@@ -52,13 +52,13 @@ var plainError = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*?)"\): (.*
 func position(name string, data []byte, err error) error {
 	var p toml.ParseError
 	if errors.As(err, &p) {
-		start := min(p.Position.Start, len(data))
+		start := max(0, min(p.Position.Start, len(data)))
 		column := start - (bytes.LastIndexByte(data[:start], '\n') + 1) + 1
 		reason := p.Message
 		if p.LastKey != "" {
 			reason = p.LastKey + ": " + reason
 		}
-		return &Error{name, p.Position.Line, column, reason}
+		return &Error{name, max(1, p.Position.Line), column, reason}
 	}
 	if m := plainError.FindStringSubmatch(err.Error()); m != nil {
 		line, _ := strconv.Atoi(m[1])
@@ -84,6 +84,9 @@ func valueColumn(data []byte, line int) int {
 // locate finds where a key is written. The library keeps no positions of keys
 // it did not decode.
 func locate(data []byte, key toml.Key) (line, column int) {
+	if len(key) == 0 {
+		return 1, 1 // a table without a name
+	}
 	table, leaf := strings.Join(key[:len(key)-1], "."), key[len(key)-1]
 	current := ""
 	for i, text := range strings.Split(string(data), "\n") {

@@ -40,11 +40,22 @@ func blocksOf(updates []chain.Update) []*types.Block {
 // rpcPool shows the mempool to the RPC server.
 type rpcPool struct{ pool *mempool.Pool }
 
-func (p rpcPool) Add(tx *types.Transaction) (types.Hash, error) { return p.pool.Add(tx) }
+func (p rpcPool) Add(tx *types.Transaction) (types.Hash, error) {
+	id, err := p.pool.Add(tx)
+	return id, confirmed(err)
+}
+
+// confirmed says in RPC's terms that a transaction is in a block already.
+func confirmed(err error) error {
+	if errors.Is(err, mempool.ReasonConfirmed) {
+		return fmt.Errorf("%w: %w", rpc.ErrConfirmed, err)
+	}
+	return err
+}
 
 func (p rpcPool) Test(tx *types.Transaction) (rpc.PoolEntry, error) {
 	a, err := p.pool.TestAccept(tx)
-	return rpc.PoolEntry{Tx: tx, TxID: a.ID, Fee: a.Fee, Size: a.Bytes}, err
+	return rpc.PoolEntry{Tx: tx, TxID: a.ID, Fee: a.Fee, Size: a.Bytes}, confirmed(err)
 }
 
 func (p rpcPool) Entry(id types.Hash) (rpc.PoolEntry, bool) {

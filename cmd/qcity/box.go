@@ -120,7 +120,7 @@ func (b *box) openMining() error {
 	if b.cfg.Miner.Threads > 0 {
 		b.miner, err = miner.New(
 			miner.Config{Workers: b.cfg.Miner.Threads, Kernel: b.cfg.Miner.Kernel, Nice: b.cfg.Miner.Nice},
-			sha256d.Kernels(), b.node.Feed, submitLog{b.node, "CPU miner", b.log}, b.log.With("component", "miner"))
+			sha256d.Kernels(), b.node.Feed, b.node, b.log.With("component", "miner"))
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (b *box) openMining() error {
 				Start: b.cfg.Stratum.StartDifficulty, Min: b.cfg.Stratum.MinDifficulty, Max: b.cfg.Stratum.MaxDifficulty,
 			},
 		}
-		b.stratum, err = server.New(c, b.stratumListener, b.node.Feed, submitLog{b.node, "Stratum", b.log}, b.log.With("component", "stratum"))
+		b.stratum, err = server.New(c, b.stratumListener, b.node.Feed, b.node, b.log.With("component", "stratum"))
 	}
 	return err
 }

@@ -10,7 +10,6 @@ import (
 
 	firmwareapi "qcitycoin.org/qcity/firmware-api"
 	"qcitycoin.org/qcity/miner"
-	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/node/chain"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -310,18 +309,3 @@ func (m *monitor) alerts(s *firmwareapi.Status, signer *signerState) []firmwarea
 	return list
 }
 
-// submitLog tells the log which solutions became blocks.
-type submitLog struct {
-	work.Submitter
-	who string
-	log *slog.Logger
-}
-
-// SubmitSolution hands a solution on and logs what became of it.
-func (s submitLog) SubmitSolution(ctx context.Context, sol work.Solution) (work.Outcome, [32]byte, error) {
-	outcome, id, err := s.Submitter.SubmitSolution(ctx, sol)
-	if err == nil {
-		s.log.Info("block found", "by", s.who, "block", types.Hash(id), "outcome", outcome)
-	}
-	return outcome, id, err
-}

@@ -86,7 +86,7 @@ func syncDir(dir string) error {
 }
 
 func makeDevnet(ctx context.Context, dir string, o demoOptions, log *slog.Logger) error {
-	module, err := findSoftHSM()
+	module, err := worker.SoftHSMModule()
 	if err != nil {
 		return err
 	}
@@ -270,25 +270,6 @@ func startBits(rate float64, p *consensus.Params) consensus.Bits {
 		return p.PowLimitBits
 	}
 	return consensus.Bits(types.TargetToCompact(target))
-}
-
-// findSoftHSM returns the SoftHSM2 library, or an error that says how to get it.
-func findSoftHSM() (string, error) {
-	if path := os.Getenv("SOFTHSM2_MODULE"); path != "" {
-		if _, err := os.Stat(path); err != nil {
-			return "", fmt.Errorf("SOFTHSM2_MODULE names no file: %w", err)
-		}
-		return path, nil
-	}
-	for _, pattern := range []string{
-		"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/*/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so",
-		"/usr/lib64/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so",
-	} {
-		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			return found[0], nil
-		}
-	}
-	return "", errors.New("SoftHSM2 is not installed: type `sudo apt-get install softhsm2`, or set SOFTHSM2_MODULE to libsofthsm2.so")
 }
 
 // workerBinary returns the qcity-p11 program: the one configured, else the one

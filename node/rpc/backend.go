@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
@@ -29,6 +30,9 @@ type PoolEntry struct {
 	Time   time.Time
 	Height uint32 // of the tip when it came in
 }
+
+// ErrConfirmed is what Pool answers for a transaction that is in a block already.
+var ErrConfirmed = errors.New("transaction is confirmed already")
 
 // Pool is the mempool.
 type Pool interface {

@@ -179,28 +179,24 @@ func (s *Server) sendRawTransaction(_ context.Context, a *args) (any, error) {
 	}
 	e, err := s.pool.Test(tx)
 	if err != nil {
-		return nil, s.refusal(tx, err)
+		return nil, refusal(err)
 	}
 	if feeTooHigh(e, maxRate) {
 		return nil, fail(codeRejected, "max-fee-exceeded: fee %s for %d bytes; raise maxfeerate if it is meant", types.FormatAmount(e.Fee), e.Size)
 	}
 	id, err := s.pool.Add(tx)
 	if err != nil {
-		return nil, s.refusal(tx, err)
+		return nil, refusal(err)
 	}
 	return id, nil
 }
 
 // refusal turns a mempool error into bitcoind's codes.
-func (s *Server) refusal(tx *types.Transaction, err error) error {
-	if errors.Is(err, consensus.RuleTxMissing) {
-		outs := make([]types.OutPoint, len(tx.Outputs))
-		for i := range outs {
-			outs[i] = types.OutPoint{TxID: tx.ID(), Index: uint32(i)}
-		}
-		if _, coins, viewErr := s.chain.View(outs); viewErr == nil && len(coins) > 0 {
-			return fail(codeInChain, "transaction outputs already in utxo set")
-		}
+func refusal(err error) error {
+	switch {
+	case errors.Is(err, ErrConfirmed):
+		return fail(codeInChain, "transaction outputs already in utxo set")
+	case errors.Is(err, consensus.RuleTxMissing):
 		return fail(codeVerify, "bad-txns-inputs-missingorspent: %v", err)
 	}
 	return fail(codeRejected, "%v", err)
