@@ -3,6 +3,7 @@ package miner
 import (
 	"context"
 	"fmt"
+	"iter"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -112,11 +113,9 @@ func (w *worker) search(ctx context.Context, job *work.Job, changed <-chan struc
 // a solution (the rest would only find rivals of it), on stop, and when the
 // header time has fallen behind.
 func (w *worker) scanNonces(job *work.Job, s work.Solution, versions int, stop func() bool) {
-	chunk := uint64(callHashes / versions)
-	for first := uint64(0); first < sha256d.NonceSpace; first += chunk {
-		n := min(chunk, sha256d.NonceSpace-first)
+	for first, n := range chunks(versions) {
 		var hashes uint64
-		hashes, w.hits = w.scanner.Scan(uint32(first), int(n), w.hits[:0])
+		hashes, w.hits = w.scanner.Scan(first, n, w.hits[:0])
 		w.hashes.Add(hashes)
 		if len(w.hits) > 0 {
 			s.Version, s.Nonce = w.hits[0].Version, w.hits[0].Nonce
@@ -132,6 +131,19 @@ func (w *worker) scanNonces(job *work.Job, s work.Solution, versions int, stop f
 			// scheduler's 10 ms. A locked thread would pay two thread switches
 			// for this; it is the operating system's to share out.
 			runtime.Gosched()
+		}
+	}
+}
+
+// chunks cuts the nonce space into ranges (first, number) of about callHashes
+// hashes for that many versions.
+func chunks(versions int) iter.Seq2[uint32, int] {
+	size := uint64(callHashes / versions)
+	return func(yield func(uint32, int) bool) {
+		for first := uint64(0); first < sha256d.NonceSpace; first += size {
+			if !yield(uint32(first), int(min(size, sha256d.NonceSpace-first))) {
+				return
+			}
 		}
 	}
 }
