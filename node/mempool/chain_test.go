@@ -46,9 +46,9 @@ func (c *testChain) move(n *chaingen.Node) {
 	if n.Err != nil {
 		c.tb.Fatalf("block %s: %v", n.Name, n.Err)
 	}
-	c.SetTip(n.Name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.SetTip(n.Name)
 	c.nodes[n.State.ID] = n
 	c.tip = n
 }

@@ -42,7 +42,7 @@ func bubble(t *testing.T, prepare func(*rig), test func(*testing.T, *running)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		prepare(r)
-		offset := r.clock().Sub(time.Now())
+		offset := time.Until(r.clock())
 		source, feed := r.source(func() time.Time { return time.Now().Add(offset) })
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
