@@ -60,7 +60,13 @@ func TestAReorganisationBringsTransactionsBack(t *testing.T) {
 
 func TestAReorganisationToALowerHeightRechecksWhatDependsOnIt(t *testing.T) {
 	c := newTestChain(t, func(p *consensus.Params) { p.N = 1000 })
-	coins := c.rewards(5)
+	// Outputs of an ordinary transaction: those of a coinbase are always rechecked.
+	split := c.pay(10_000, 5, c.rewards(1)[0])
+	block := c.mine(split)
+	var coins []consensus.UTXO
+	for i := range split.Outputs {
+		coins = append(coins, block.Output(split, uint32(i)))
+	}
 	fork := c.tip
 	for range 4 {
 		c.mine()
