@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -118,6 +119,11 @@ func (b *box) listen(ctx context.Context, file string) error {
 func (b *box) openMining() error {
 	var err error
 	if b.cfg.Miner.Threads > 0 {
+		// Workers with a nice level hold their threads: the rest of the process
+		// keeps as many of its own as it had.
+		if b.cfg.Miner.Nice != 0 {
+			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + b.cfg.Miner.Threads)
+		}
 		b.miner, err = miner.New(
 			miner.Config{Workers: b.cfg.Miner.Threads, Kernel: b.cfg.Miner.Kernel, Nice: b.cfg.Miner.Nice},
 			sha256d.Kernels(), b.node.Feed, b.node, b.log.With("component", "miner"))

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 )
 
@@ -17,6 +18,29 @@ type child struct {
 	args []string
 	log  *slog.Logger
 	out  io.Writer // gets the child's log lines
+	last lastError
+}
+
+// lastError passes on what a child writes and remembers the error it ended
+// with: that is this program's error then, said once.
+type lastError struct {
+	out  io.Writer
+	text string
+}
+
+// errorHead is how this program begins the error it ends with.
+const errorHead = "qcity: "
+
+// Write passes everything on but the error.
+func (l *lastError) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		if text, ok := strings.CutPrefix(line, errorHead); ok {
+			l.text = strings.TrimSpace(text)
+		} else if _, err := io.WriteString(l.out, line); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
 }
 
 // How long a child that died is left alone before it is started again: it
@@ -39,12 +63,12 @@ func (c *child) run(ctx context.Context) error {
 		}
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && exit.ExitCode() == exitConfig {
-			return needsPerson{fmt.Errorf("the %s cannot run: its message above says what to do", c.name)}
+			return needsPerson{fmt.Errorf("%s: %s", c.name, c.last.text)}
 		}
 		if time.Since(started) > restartMost {
 			delay = restartFirst
 		}
-		c.log.Warn(c.name+" ended, starting it again", "err", err, "in", delay)
+		c.log.Warn(c.name+" ended, starting it again", "err", err, "said", c.last.text, "in", delay)
 		timer := time.NewTimer(delay)
 		select {
 		case <-ctx.Done():
@@ -70,7 +94,8 @@ func (c *child) once(ctx context.Context) error {
 	}
 	defer keep.Close()
 	cmd := exec.CommandContext(ctx, self, c.args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = lifeline, c.out, c.out
+	c.last = lastError{out: c.out}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = lifeline, &c.last, &c.last
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = stopGrace
 	detach(cmd)

@@ -111,6 +111,9 @@ func runDemo(ctx context.Context, dir string, o demoOptions, until uint32, asJSO
 	}
 	tip := b.node.Chain.Tip()
 	d.log.Info("devnet stopped", "height", tip.Height, "tip", tip.ID)
+	if d.logs != nil {
+		fmt.Printf("devnet stopped at height %d, block %s; the same command goes on from there\n", tip.Height, tip.ID)
+	}
 	if until > 0 && !reached {
 		return fmt.Errorf("stopped at height %d, before height %d was reached", tip.Height, until)
 	}

@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "qcity:", err)
+	fmt.Fprintf(os.Stderr, "%s%v\n", errorHead, err)
 	if person := (needsPerson{}); errors.As(err, &person) {
 		return exitConfig
 	}

@@ -308,4 +308,3 @@ func (m *monitor) alerts(s *firmwareapi.Status, signer *signerState) []firmwarea
 	}
 	return list
 }
-

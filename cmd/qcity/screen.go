@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -35,11 +36,18 @@ type tail struct {
 // tailLines is how many lines a tail keeps.
 const tailLines = 50
 
-// Write takes whole lines, as slog's handlers write them.
+// logHead is how slog's text handler begins a line.
+var logHead = regexp.MustCompile(`^time=\S*T(\d\d:\d\d:\d\d)\S* level=(\S+) msg=`)
+
+// Write takes whole lines, as slog's handlers write them, and shortens them to
+// what a narrow screen has room for.
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.lines = append(t.lines, strings.Split(strings.TrimRight(string(p), "\n"), "\n")...)
+	for line := range strings.Lines(string(p)) {
+		line = logHead.ReplaceAllString(strings.TrimRight(line, "\n"), "$1 $2 ")
+		t.lines = append(t.lines, strings.Replace(line, " INFO ", " ", 1))
+	}
 	t.lines = t.lines[max(0, len(t.lines)-tailLines):]
 	return len(p), nil
 }

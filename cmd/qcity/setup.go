@@ -91,7 +91,11 @@ func makeDevnet(ctx context.Context, dir string, o demoOptions, log *slog.Logger
 		return err
 	}
 	log.Info("making five SoftHSM2 tokens, a validator key in each", "module", module)
-	keys, err := makeTokens(ctx, dir, module)
+	binary, err := workerBinary("")
+	if err != nil {
+		return err
+	}
+	keys, err := makeTokens(ctx, dir, module, binary)
 	if err != nil {
 		return fmt.Errorf("make tokens: %w", err)
 	}
@@ -146,17 +150,13 @@ func scaleProfile(p *consensus.Params, interval uint32) {
 
 // makeTokens initialises the tokens and generates the keys inside them,
 // through PKCS#11 as for any HSM. The PINs are random and live in files.
-func makeTokens(ctx context.Context, dir, module string) ([]configs.SignerKey, error) {
+func makeTokens(ctx context.Context, dir, module, binary string) ([]configs.SignerKey, error) {
 	tokens := filepath.Join(dir, signerDir, "tokens")
 	conf := filepath.Join(dir, signerDir, "setup.conf")
 	if err := os.WriteFile(conf, []byte(worker.SoftHSMConf(tokens)), 0o600); err != nil {
 		return nil, err
 	}
 	defer os.Remove(conf)
-	binary, err := workerBinary("")
-	if err != nil {
-		return nil, err
-	}
 	w, err := worker.New(worker.Config{
 		Binary: binary, Module: module, Env: []string{"SOFTHSM2_CONF=" + conf},
 		Log: slog.New(slog.DiscardHandler),
@@ -257,14 +257,15 @@ func measureHashRate(ctx context.Context, threads int) (float64, error) {
 	return 0, errors.New("measure hash rate: the kernel that was picked was not measured")
 }
 
-// startBits returns the compact target that takes rate hashes per second one
-// interval to meet.
+// startBits returns the compact target that takes rate hashes per second two
+// thirds of an interval to meet: nobody likes to wait for a first block, and
+// ASERT soon finds the right one.
 func startBits(rate float64, p *consensus.Params) consensus.Bits {
 	limit, err := types.CompactToTarget(uint32(p.PowLimitBits))
 	if err != nil {
 		return p.PowLimitBits
 	}
-	hashes := uint256.NewInt(uint64(max(1, rate*float64(p.IntervalSeconds))))
+	hashes := uint256.NewInt(uint64(max(1, rate*float64(p.IntervalSeconds)*2/3)))
 	target := new(uint256.Int).Not(new(uint256.Int)) // 2^256 − 1
 	if target.Div(target, hashes); target.Gt(&limit) {
 		return p.PowLimitBits
