@@ -105,22 +105,13 @@ func without(list []*entry, e *entry) []*entry {
 }
 
 // evictionHeap has the entry on top whose removal, with all that depends on it,
-// costs the least fee per byte. As in Bitcoin Core an entry counts with its own
-// rate when that is better than the one with its descendants: a cheap child
-// must not be able to push its parent out.
+// costs the least fee per byte.
 type evictionHeap []*entry
-
-func (e *entry) evictionScore() sum {
-	if compareRates(e.own(), e.descendants) > 0 {
-		return e.own()
-	}
-	return e.descendants
-}
 
 func (h evictionHeap) Len() int { return len(h) }
 
 func (h evictionHeap) Less(i, j int) bool {
-	if c := compareRates(h[i].evictionScore(), h[j].evictionScore()); c != 0 {
+	if c := compareRates(h[i].descendants, h[j].descendants); c != 0 {
 		return c < 0
 	}
 	return h[i].seq > h[j].seq // among equals the newest leaves first

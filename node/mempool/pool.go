@@ -158,7 +158,7 @@ func (p *Pool) removeTree(e *entry) []types.Hash {
 func (p *Pool) trim() {
 	for p.bytes > p.cfg.MaxBytes {
 		e := p.cheapest[0]
-		rate := e.evictionScore().perKB()
+		rate := e.descendants.perKB()
 		gone := p.removeTree(e)
 		p.floor, p.floorAt = max(p.currentFloor(), rate+float64(p.cfg.MinFeeRate)), p.now()
 		p.log.Debug("transactions evicted from a full pool", "tx", e.id, "count", len(gone), "fee per kB", rate)

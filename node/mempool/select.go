@@ -36,6 +36,7 @@ func (p *Pool) Select(maxBytes, maxSigOps int) (parent consensus.State, txs []*t
 	for misfits := 0; len(s.queue) > 0 && (misfits < maxMisfits || s.bytes >= nearlyFull); {
 		e := heap.Pop(&s.queue).(*entry)
 		if e.pick.need.bytes > s.bytes || e.pick.need.sigOps > s.sigOps {
+			// What it needs shrinks only by what leaves less room: it never will fit.
 			misfits++
 			continue
 		}
@@ -53,7 +54,7 @@ func (p *Pool) Select(maxBytes, maxSigOps int) (parent consensus.State, txs []*t
 type pick struct {
 	need  sum // the ancestors, itself included, that are not taken yet
 	taken bool
-	index int // in the queue, -1 when it is not there
+	index int // in the queue; -1 when it is taken or did not fit
 }
 
 type selection struct {
@@ -77,14 +78,9 @@ func (s *selection) take(e *entry) {
 	}
 	for _, m := range group {
 		for _, d := range withDescendants(m)[1:] {
-			if d.pick.taken {
-				continue
-			}
-			d.pick.need.sub(m.own())
 			if d.pick.index >= 0 {
+				d.pick.need.sub(m.own())
 				heap.Fix(&s.queue, d.pick.index)
-			} else {
-				heap.Push(&s.queue, d) // it did not fit before; it needs less now
 			}
 		}
 	}
@@ -93,19 +89,10 @@ func (s *selection) take(e *entry) {
 // pickHeap has the entry on top whose package pays most per byte.
 type pickHeap []*entry
 
-// score is the worse of an entry's own rate and its package's: a rich parent
-// does not lift a child that pays little.
-func (e *entry) pickScore() sum {
-	if compareRates(e.own(), e.pick.need) < 0 {
-		return e.own()
-	}
-	return e.pick.need
-}
-
 func (h pickHeap) Len() int { return len(h) }
 
 func (h pickHeap) Less(i, j int) bool {
-	if c := compareRates(h[i].pickScore(), h[j].pickScore()); c != 0 {
+	if c := compareRates(h[i].pick.need, h[j].pick.need); c != 0 {
 		return c > 0
 	}
 	return h[i].seq < h[j].seq

@@ -70,27 +70,6 @@ func TestSelect(t *testing.T) {
 	}
 }
 
-func TestSelectTakesWhatFitsAfterItsParentCameWithAnother(t *testing.T) {
-	c := newTestChain(t)
-	coins := c.rewards(1)
-	p := c.pool(DefaultConfig())
-	parent := c.pay(1_000, 2, coins[0])
-	// The dear child needs the most room with its parent; it does not fit before
-	// the cheap child has brought the parent in.
-	dear := c.pay(100_000, 12, output(parent, 0))
-	cheap := c.pay(30_000, 1, output(parent, 1))
-	add(t, p, parent, dear, cheap)
-	// Whatever the order, all three are selected when there is room for all.
-	room := len(parent.Bytes()) + len(dear.Bytes()) + len(cheap.Bytes())
-	if got := selectIDs(t, p, room, 100); len(got) != 3 {
-		t.Errorf("selected %d of 3", len(got))
-	}
-	// Without room for the dear child the others still come.
-	if got, want := selectIDs(t, p, len(parent.Bytes())+len(cheap.Bytes()), 100), []types.Hash{parent.ID(), cheap.ID()}; !slices.Equal(got, want) {
-		t.Errorf("selected %v, want %v", got, want)
-	}
-}
-
 func TestSelectFollowsTheTip(t *testing.T) {
 	c := newTestChain(t)
 	coins := c.rewards(2)

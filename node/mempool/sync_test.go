@@ -37,14 +37,15 @@ func TestAReorganisationBringsTransactionsBack(t *testing.T) {
 	coins := c.rewards(4)
 	p := c.pool(DefaultConfig())
 	fork := c.tip
-	free := c.pay(0, 1, coins[0]) // a miner took it for nothing: too cheap for this pool, yet it comes back
-	freeChild := c.pay(10_000, 1, output(free, 0))
+	free := c.pay(0, 1, coins[0])         // a miner took it for nothing: too cheap for this pool, yet it comes back
+	below := c.pay(0, 1, output(free, 0)) // in the block after
+	freeChild := c.pay(10_000, 1, output(below, 0))
 	gone := c.pay(10_000, 1, coins[1])
 	goneChild := c.pay(10_000, 1, output(gone, 0))
 	both := c.pay(10_000, 1, coins[2])
 	pending := c.pay(10_000, 1, coins[3])
 	c.mine(free, both)
-	c.mine(gone)
+	c.mine(below, gone)
 	add(t, p, freeChild, goneChild, pending)
 	check(t, c, p)
 
@@ -53,7 +54,7 @@ func TestAReorganisationBringsTransactionsBack(t *testing.T) {
 	c.mine(both)
 	c.mine()
 	check(t, c, p)
-	if got, want := p.IDs(), []types.Hash{free.ID(), freeChild.ID(), pending.ID()}; !slices.Equal(got, want) {
+	if got, want := p.IDs(), []types.Hash{free.ID(), below.ID(), freeChild.ID(), pending.ID()}; !slices.Equal(got, want) {
 		t.Errorf("in the pool: %v, want %v", got, want)
 	}
 }
@@ -131,8 +132,9 @@ func TestABrokenWalkIsRepairedByTheNext(t *testing.T) {
 		if _, _, _, err := p.Select(10_000, 100); !errors.Is(err, errDisk) {
 			t.Fatalf("failure %d: error %v, want %v", fails, err, errDisk)
 		}
-		if _, err := p.Add(c.pay(1, 1, coins[1])); err == nil {
-			t.Fatal("added to a pool that stands on no block")
+		c.pathFails = 1
+		if _, err := p.Add(c.pay(10_000, 1, output(child, 0))); !errors.Is(err, errDisk) {
+			t.Fatalf("added to a pool that stands on no block: %v", err)
 		}
 		// Before the next try the block that confirmed the parent is gone.
 		c.move(fork)
