@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,7 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// SlotSigner is the node's view of its signer.
+// SlotSigner is the node's view of its signer. Its calls end when ctx does.
 type SlotSigner interface {
 	// Keys returns the indexes of the validators whose keys can sign now.
 	Keys(ctx context.Context) ([]uint8, error)
@@ -25,14 +24,6 @@ type SlotSigner interface {
 
 // ErrRefused marks a signer's refusal: asking the same again is pointless.
 var ErrRefused = errors.New("signer refuses")
-
-// proposals keeps the block of a slot across a crash: a node killed after its
-// signer has signed must ask again with the very same block, as the signer
-// will never sign another one at that height.
-type proposals interface {
-	SaveProposal(height uint32, block []byte) error
-	Proposal(height uint32) (block []byte, ok bool, err error)
-}
 
 // slotChain is what the slot driver needs of the chain.
 type slotChain interface {
@@ -57,25 +48,23 @@ type slotDriver struct {
 	log      *slog.Logger
 }
 
-// retryDelay is how long the driver waits before it asks a signer again that
-// could not be reached or had no key ready.
-const retryDelay = 200 * time.Millisecond
+const (
+	// retryDelay is how long a key, or the signer, is left alone after it failed.
+	retryDelay = 500 * time.Millisecond
+	// keyCheck is how often the signer is asked for its keys while the turn of
+	// those it has is yet to come: one with an earlier turn may come back. It is
+	// also how soon a clock that was set is noticed.
+	keyCheck = time.Second
+	// maxWarnings bounds what is logged as a warning about one slot.
+	maxWarnings = 8
+)
 
 // run signs slots until ctx ends.
 func (d *slotDriver) run(ctx context.Context) error {
 	for {
 		changed := d.chain.Changed()
 		if tip := d.chain.Tip(); tip.ChildIsSlot() {
-			slot, cancel := context.WithCancel(ctx)
-			go func() {
-				select {
-				case <-changed:
-				case <-slot.Done():
-				}
-				cancel()
-			}()
-			d.sign(slot, tip)
-			cancel()
+			d.signUntil(ctx, changed, tip)
 		}
 		select {
 		case <-ctx.Done():
@@ -85,145 +74,197 @@ func (d *slotDriver) run(ctx context.Context) error {
 	}
 }
 
-// sign tries this box's keys at the slot after parent, the lowest rank first,
-// until one has signed, the tip moves, or the slot is closed to validators.
-func (d *slotDriver) sign(ctx context.Context, parent consensus.State) {
-	failures := make(map[uint8]int)
-	refused := make(map[uint8]bool)
-	said := ""
-	for ctx.Err() == nil && !d.closed(&parent) {
-		index, err := d.candidate(ctx, &parent, failures, refused)
-		if err == nil {
-			if !d.waitTurn(ctx, &parent, index) {
-				return
-			}
-			if err = d.attempt(ctx, parent, index); err == nil {
-				return
-			}
-			failures[index]++
-			if errors.Is(err, ErrRefused) {
-				refused[index] = true
-			}
+// signUntil signs the slot after parent unless the tip changes before.
+func (d *slotDriver) signUntil(ctx context.Context, changed <-chan struct{}, parent consensus.State) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-changed:
+			cancel()
+		case <-ctx.Done():
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		if text := err.Error(); text != said {
-			d.log.Warn("slot not signed yet", "height", parent.ChildHeight(), "err", err)
-			said = text
-		}
-		if !sleep(ctx, retryDelay) {
-			return
-		}
-	}
+	}()
+	s := slot{slotDriver: d, parent: parent, tried: make(map[uint8]attempt), said: make(map[string]bool)}
+	s.sign(ctx)
 }
 
-func (d *slotDriver) closed(parent *consensus.State) bool {
-	_, to := parent.SignedWindow(parent.ValidatorOfRank(0))
-	return d.now().Unix() > int64(to)
+// slot is the work on one slot: what was tried so far.
+type slot struct {
+	*slotDriver
+	parent consensus.State
+	tried  map[uint8]attempt
+	count  int // of attempts
+	said   map[string]bool
 }
 
-var errNoKey = errors.New("no validator key of this box is ready")
+// attempt is the last failure of one key.
+type attempt struct {
+	number  int // of all attempts
+	at      time.Time
+	refused bool
+}
 
-// candidate picks the key to try: the one that failed least, then the lowest rank.
-func (d *slotDriver) candidate(ctx context.Context, parent *consensus.State, failures map[uint8]int, refused map[uint8]bool) (uint8, error) {
-	keys, err := d.signer.Keys(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("ask signer for its keys: %w", err)
-	}
-	best, found := uint8(0), false
-	for _, k := range keys {
-		if refused[k] {
+// sign tries this box's keys, each from its turn on, until one has signed, the
+// tip moves, or the slot is closed to validators.
+func (s *slot) sign(ctx context.Context) {
+	for ctx.Err() == nil && !s.closed() {
+		index, wait, err := s.candidate(ctx)
+		if err == nil && wait > 0 {
+			sleep(ctx, min(wait, keyCheck))
 			continue
 		}
-		better := failures[k] < failures[best] || (failures[k] == failures[best] && parent.Rank(k) < parent.Rank(best))
-		if !found || better {
-			best, found = k, true
+		if err == nil {
+			if err = s.attempt(ctx, index); err == nil {
+				return
+			}
+			s.count++
+			s.tried[index] = attempt{s.count, s.now(), errors.Is(err, ErrRefused)}
+		} else {
+			wait = retryDelay
+		}
+		if ctx.Err() == nil {
+			s.warn(err)
+			sleep(ctx, wait)
 		}
 	}
-	if !found {
-		return 0, errNoKey
+	if ctx.Err() == nil && len(s.said) > 0 {
+		s.log.Warn("slot closed to validators without this box's signature", "height", s.parent.ChildHeight(), "attempts", s.count)
 	}
-	return best, nil
 }
 
-// waitTurn waits for the rank delay of a validator (C3, S4) and until the block
-// would not be ahead of others' clocks. It reports false when the tip moved.
-func (d *slotDriver) waitTurn(ctx context.Context, parent *consensus.State, index uint8) bool {
-	from, _ := parent.SignedWindow(index)
-	due := time.Unix(int64(from), 0)
-	if parent.Rank(index) == 0 {
-		// In turn: nothing to wait for, but the parent itself may be ahead of the clock.
-		due = due.Add(-time.Duration(parent.Network.FutureLimitSeconds) * time.Second)
+// warn logs an error the first time it is seen: a signer that is away for long
+// must not fill the log.
+func (s *slot) warn(err error) {
+	level := slog.LevelDebug
+	if text := err.Error(); !s.said[text] && len(s.said) < maxWarnings {
+		s.said[text] = true
+		level = slog.LevelWarn
 	}
-	wait := due.Sub(d.now())
-	return wait <= 0 || sleep(ctx, wait)
+	s.log.Log(context.Background(), level, "slot not signed yet", "height", s.parent.ChildHeight(), "err", err)
+}
+
+func (s *slot) closed() bool {
+	_, to := s.parent.SignedWindow(s.parent.ValidatorOfRank(0))
+	return s.now().Unix() > int64(to)
+}
+
+var (
+	errNoKey      = errors.New("no validator key of this box is ready")
+	errAllRefused = errors.New("the signer refuses this slot with every key that is ready")
+)
+
+// candidate picks the key to try and says how long to wait for it. Of the keys
+// whose time has come it is the one tried least recently, then the one of the
+// lowest rank; when there is none, the one whose time comes first.
+func (s *slot) candidate(ctx context.Context) (index uint8, wait time.Duration, err error) {
+	keys, err := s.signer.Keys(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("ask signer for its keys: %w", err)
+	}
+	now, err := s.now(), errNoKey
+	for _, k := range keys {
+		if int(k) >= len(s.parent.Validators().Keys) {
+			continue
+		}
+		if s.tried[k].refused {
+			if err != nil {
+				err = errAllRefused
+			}
+			continue
+		}
+		w := max(0, s.due(k).Sub(now))
+		if err != nil || w < wait || (w == wait && s.before(k, index)) {
+			index, wait, err = k, w, nil
+		}
+	}
+	return index, wait, err
+}
+
+// before orders keys whose time has come.
+func (s *slot) before(a, b uint8) bool {
+	if s.tried[a].number != s.tried[b].number {
+		return s.tried[a].number < s.tried[b].number
+	}
+	return s.parent.Rank(a) < s.parent.Rank(b)
+}
+
+// due returns when a key may be tried: not before the rank delay of its
+// validator (C3, S4), and a while after it failed.
+func (s *slot) due(index uint8) time.Time {
+	from, _ := s.parent.SignedWindow(index)
+	due := time.Unix(int64(from), 0)
+	if s.parent.Rank(index) == 0 {
+		// In turn: nothing to wait for, but the parent itself may be ahead of the clock.
+		due = due.Add(-time.Duration(s.parent.Network.FutureLimitSeconds) * time.Second)
+	}
+	if last, ok := s.tried[index]; ok && last.at.Add(retryDelay).After(due) {
+		due = last.at.Add(retryDelay)
+	}
+	return due
 }
 
 // attempt proposes a block, keeps it durably, has it signed and connects it.
-func (d *slotDriver) attempt(ctx context.Context, parent consensus.State, index uint8) error {
-	started := d.now()
-	b, p, err := d.propose(parent, index)
+func (s *slot) attempt(ctx context.Context, index uint8) error {
+	started := s.now()
+	b, p, err := s.propose(index)
 	if err != nil {
 		return err
 	}
-	sig, err := d.signer.SignSlot(ctx, &p)
+	sig, err := s.signer.SignSlot(ctx, &p)
 	if err != nil {
 		return fmt.Errorf("validator %d: %w", index, err)
 	}
 	b.VchBlockSig = types.BlockSig{Index: index, Signature: sig}.Bytes()
-	result, err := d.chain.AddBlock(b)
+	result, err := s.chain.AddBlock(b)
 	if err != nil {
 		return fmt.Errorf("add signed block %s: %w", b.Header.ID(), err)
 	}
-	d.log.Info("slot signed", "height", p.Height, "block", b.Header.ID(), "validator", index,
-		"rank", parent.Rank(index), "transactions", len(b.Transactions), "result", result, "took", d.now().Sub(started))
+	s.log.Info("slot signed", "height", p.Height, "block", b.Header.ID(), "validator", index,
+		"rank", s.parent.Rank(index), "transactions", len(b.Transactions), "result", result, "took", s.now().Sub(started))
 	return nil
 }
 
 // propose returns the block kept for this slot and validator, or a new one,
 // which it keeps before anybody is asked to sign it.
-func (d *slotDriver) propose(parent consensus.State, index uint8) (*types.Block, consensus.Proposal, error) {
-	header, ok, err := d.chain.Header(parent.ID)
+func (s *slot) propose(index uint8) (*types.Block, consensus.Proposal, error) {
+	none := consensus.Proposal{}
+	header, ok, err := s.chain.Header(s.parent.ID)
 	if err != nil {
-		return nil, consensus.Proposal{}, fmt.Errorf("read parent %s: %w", parent.ID, err)
+		return nil, none, fmt.Errorf("read parent %s: %w", s.parent.ID, err)
 	}
 	if !ok {
-		return nil, consensus.Proposal{}, fmt.Errorf("parent %s is not stored", parent.ID)
+		return nil, none, fmt.Errorf("parent %s is not stored", s.parent.ID)
 	}
-	placeholder := types.BlockSig{Index: index}.Bytes()
-	kept, ok, err := d.store.Proposal(parent.ChildHeight())
+	height := s.parent.ChildHeight()
+	kept, err := loadKept(s.store, height)
+	if err != nil && !errors.Is(err, errKeptUnreadable) {
+		return nil, none, err
+	}
 	if err != nil {
-		return nil, consensus.Proposal{}, fmt.Errorf("read kept proposal: %w", err)
+		// A new block is safe: a signer that signed the old one refuses it.
+		s.warn(err)
 	}
-	if ok {
-		b, err := types.DecodeBlock(kept)
-		if err != nil {
-			return nil, consensus.Proposal{}, fmt.Errorf("read kept proposal: %w", err)
-		}
-		if b.PrevBlock == parent.ID && bytes.Equal(b.VchBlockSig, placeholder) {
-			return b, consensus.NewProposal(&parent, header.Header, b, index), nil
-		}
+	if b := kept.find(s.parent.ID, index); b != nil {
+		return b, consensus.NewProposal(&s.parent, header.Header, b, index), nil
 	}
-	b, p, err := d.proposer.Proposal(parent, header.Header, index, d.now())
+	b, p, err := s.proposer.Proposal(s.parent, header.Header, index, s.now())
 	if err != nil {
-		return nil, consensus.Proposal{}, fmt.Errorf("build proposal: %w", err)
+		return nil, none, fmt.Errorf("build proposal: %w", err)
 	}
-	b.VchBlockSig = placeholder
-	if err := d.store.SaveProposal(p.Height, b.Bytes()); err != nil {
-		return nil, consensus.Proposal{}, fmt.Errorf("keep proposal: %w", err)
+	b.VchBlockSig = placeholder(index)
+	if err := kept.add(b).save(s.store, height); err != nil {
+		return nil, none, err
 	}
 	return b, p, nil
 }
 
-// sleep waits, and reports false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-t.C:
-		return true
 	}
 }
