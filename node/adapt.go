@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/holiman/uint256"
@@ -38,33 +39,49 @@ func blocksOf(updates []chain.Update) []*types.Block {
 }
 
 // rpcPool shows the mempool to the RPC server.
-type rpcPool struct{ pool *mempool.Pool }
+type rpcPool struct {
+	pool *mempool.Pool
+	log  *slog.Logger
+}
+
+// synced is the pool as of the tip: without templates nobody else has it follow.
+func (p rpcPool) synced() *mempool.Pool {
+	if err := p.pool.Sync(); err != nil {
+		p.log.Error("mempool is behind the chain", "err", err)
+	}
+	return p.pool
+}
 
 func (p rpcPool) Add(tx *types.Transaction) (types.Hash, error) {
 	id, err := p.pool.Add(tx)
-	return id, confirmed(err)
+	return id, poolError(err)
 }
 
-// confirmed says in RPC's terms that a transaction is in a block already.
-func confirmed(err error) error {
-	if errors.Is(err, mempool.ReasonConfirmed) {
+// poolError says in RPC's terms why the pool does not take a transaction. What
+// is neither a rule nor a policy says nothing about the transaction.
+func poolError(err error) error {
+	var policy *mempool.PolicyError
+	switch {
+	case errors.Is(err, mempool.ReasonConfirmed):
 		return fmt.Errorf("%w: %w", rpc.ErrConfirmed, err)
+	case errors.As(err, &policy):
+		return rpc.ErrUnwanted{Err: err}
 	}
 	return err
 }
 
 func (p rpcPool) Test(tx *types.Transaction) (rpc.PoolEntry, error) {
 	a, err := p.pool.TestAccept(tx)
-	return rpc.PoolEntry{Tx: tx, TxID: a.ID, Fee: a.Fee, Size: a.Bytes}, confirmed(err)
+	return rpc.PoolEntry{Tx: tx, TxID: a.ID, Fee: a.Fee, Size: a.Bytes}, poolError(err)
 }
 
 func (p rpcPool) Entry(id types.Hash) (rpc.PoolEntry, bool) {
-	e, ok := p.pool.Entry(id)
+	e, ok := p.synced().Entry(id)
 	return poolEntry(&e), ok
 }
 
 func (p rpcPool) Entries() []rpc.PoolEntry {
-	entries := p.pool.Entries()
+	entries := p.synced().Entries()
 	list := make([]rpc.PoolEntry, len(entries))
 	for i := range entries {
 		list[i] = poolEntry(&entries[i])
@@ -76,7 +93,7 @@ func poolEntry(e *mempool.Entry) rpc.PoolEntry {
 	return rpc.PoolEntry{Tx: e.Tx, TxID: e.ID, Fee: e.Fee, Size: e.Bytes, Time: e.Added, Height: e.Height}
 }
 
-func (p rpcPool) Spender(o types.OutPoint) (types.Hash, bool) { return p.pool.Spender(o) }
+func (p rpcPool) Spender(o types.OutPoint) (types.Hash, bool) { return p.synced().Spender(o) }
 
 func (p rpcPool) MinFeeRate() int64 { return p.pool.Info().MinFeeRate }
 
@@ -88,7 +105,7 @@ var ErrNoTemplate = errors.New("this node makes no work: set payout in its confi
 
 func (m rpcMining) BlockTemplate(ctx context.Context, longPollID string) (*rpc.Template, error) {
 	if m.n.templates == nil {
-		return nil, ErrNoTemplate
+		return nil, fmt.Errorf("%w: %w", rpc.ErrNoWork, ErrNoTemplate)
 	}
 	// An empty id differs from every template's, so this also waits for the first.
 	t, err := m.n.templates.WaitNewer(ctx, longPollID)
@@ -104,6 +121,12 @@ func (m rpcMining) BlockTemplate(ctx context.Context, longPollID string) (*rpc.T
 
 func (m rpcMining) SubmitBlock(b *types.Block) (rpc.Submission, error) {
 	result, err := m.n.Chain.AddBlock(b)
+	switch {
+	case errors.Is(err, chain.ErrUnknownParent):
+		return rpc.SubmitNoParent, nil
+	case errors.Is(err, chain.ErrInvalidAncestor):
+		return rpc.SubmitBadParent, nil
+	}
 	switch result {
 	case chain.SideChain:
 		return rpc.SubmitSideChain, err
@@ -129,19 +152,30 @@ func (m rpcMining) Generate(ctx context.Context, pkScript []byte) (types.Hash, e
 	if !instant(net) {
 		return types.Hash{}, rpc.ErrNotForThisNetwork{Network: net.Name}
 	}
-	parent := m.n.Chain.Tip()
-	t, err := m.n.builder.Mined(parent, time.Now(), pkScript)
-	if err != nil {
-		return types.Hash{}, fmt.Errorf("build block: %w", err)
-	}
-	b, err := solve(ctx, t, max(parent.Time+net.IntervalSeconds, parent.MinedTime()))
+	b, err := m.generated(ctx, pkScript)
 	if err != nil {
 		return types.Hash{}, err
 	}
-	if _, err := m.n.Chain.AddBlock(b); err != nil {
-		return types.Hash{}, err
+	id := b.Header.ID()
+	result, err := m.n.Chain.AddBlock(b)
+	if err == nil && result == chain.Held {
+		err = fmt.Errorf("%w: the chain has come up to the clock: block %s of time %d is kept until it is due", rpc.ErrNotDue, id, b.Time)
 	}
-	return b.Header.ID(), nil
+	return id, err
+}
+
+func (m rpcMining) generated(ctx context.Context, pkScript []byte) (*types.Block, error) {
+	for {
+		parent := m.n.Chain.Tip()
+		t, err := m.n.builder.Mined(parent, time.Now(), pkScript)
+		if errors.Is(err, template.ErrParentMoved) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("build block: %w", err)
+		}
+		return solve(ctx, t, max(parent.Time+m.n.cfg.Network.IntervalSeconds, parent.MinedTime()))
+	}
 }
 
 // instant reports whether every block of a network takes a handful of hashes:

@@ -96,8 +96,10 @@ func (n *Node) open() error {
 	return nil
 }
 
-// Run runs the node until ctx ends; it serves RPC on l, which it closes.
+// Run runs the node until ctx ends, which is no error; it serves RPC on l,
+// which it closes.
 func (n *Node) Run(ctx context.Context, l net.Listener) error {
+	ended := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Chain.Run(ctx) })
 	if n.templates != nil {
@@ -110,10 +112,12 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		}
 		g.Go(func() error { return d.run(ctx) })
 	}
+	log := n.log.With("component", "rpc")
 	server := rpc.New(rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version},
-		n.Chain, rpcPool{n.Pool}, rpcMining{n}, n.log.With("component", "rpc"))
+		n.Chain, rpcPool{n.Pool, log}, rpcMining{n}, log)
 	g.Go(func() error { return server.Run(ctx, l) })
-	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	// A part that says "canceled" while nobody cancelled has failed.
+	if err := g.Wait(); err != nil && (ended.Err() == nil || !errors.Is(err, context.Canceled)) {
 		return err
 	}
 	return nil
@@ -140,6 +144,9 @@ func (n *Node) PoolSize() (count int, bytes int64) {
 
 // SubmitSolution takes a solution of a job of Feed.
 func (n *Node) SubmitSolution(ctx context.Context, s work.Solution) (work.Outcome, [32]byte, error) {
+	if n.templates == nil {
+		return work.Rejected, [32]byte{}, ErrNoTemplate
+	}
 	return n.templates.SubmitSolution(ctx, s)
 }
 

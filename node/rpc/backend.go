@@ -34,9 +34,20 @@ type PoolEntry struct {
 // ErrConfirmed is what Pool answers for a transaction that is in a block already.
 var ErrConfirmed = errors.New("transaction is confirmed already")
 
+// ErrUnwanted is what Pool answers for a transaction that breaks no rule of the
+// chain but is not wanted, for example because of its fee.
+type ErrUnwanted struct{ Err error }
+
+func (e ErrUnwanted) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e ErrUnwanted) Unwrap() error { return e.Err }
+
 // Pool is the mempool.
 type Pool interface {
-	// Add validates a transaction and keeps it for mining.
+	// Add validates a transaction and keeps it for mining. The error is a
+	// *consensus.RuleError, an ErrUnwanted, ErrConfirmed, or a failure of this
+	// node that says nothing about the transaction.
 	Add(tx *types.Transaction) (types.Hash, error)
 	// Test validates a transaction as Add does, without keeping it.
 	Test(tx *types.Transaction) (PoolEntry, error)
@@ -72,6 +83,8 @@ const (
 	SubmitSideChain                   // valid, on another chain
 	SubmitHeld                        // good, not due yet
 	SubmitKnown                       // was there before
+	SubmitNoParent                    // the block before it is not known
+	SubmitBadParent                   // builds on a block that breaks a rule
 )
 
 // Mining is what getblocktemplate and submitblock need.
@@ -79,6 +92,8 @@ type Mining interface {
 	// BlockTemplate returns the current template, or waits until there is one
 	// that differs from longPollID when that is not empty.
 	BlockTemplate(ctx context.Context, longPollID string) (*Template, error)
+	// SubmitBlock adds a block. The error is a *consensus.RuleError when the
+	// block itself is at fault, otherwise a failure of this node.
 	SubmitBlock(b *types.Block) (Submission, error)
 	// Generate solves one block that pays pkScript, at once and without a clock;
 	// only networks made for tests can.
@@ -86,6 +101,12 @@ type Mining interface {
 	// HashRate returns this machine's own hashes per second.
 	HashRate() float64
 }
+
+// ErrNoWork is what BlockTemplate wraps when this node is not set up to mine.
+var ErrNoWork = errors.New("no block templates")
+
+// ErrNotDue is what Generate wraps when the block is ahead of the clock.
+var ErrNotDue = errors.New("cannot generate ahead of time")
 
 // ErrNotForThisNetwork is what Generate returns on a network with real difficulty.
 type ErrNotForThisNetwork struct{ Network string }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"strings"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -210,45 +211,83 @@ func (s *Server) getValidators(context.Context, *args) (any, error) {
 // slotHistory is how many past slots getslotinfo lists.
 const slotHistory = 20
 
+// getSlotInfo tells whose turn the next slot is and, once its parent is the
+// tip, from when to when each validator may sign and miners may take it.
 func (s *Server) getSlotInfo(context.Context, *args) (any, error) {
-	tip, net := s.chain.Tip(), s.chain.Network()
-	next := (tip.Height/net.N + 1) * net.N
-	parent := consensus.State{Network: net, Height: next - 1, Time: tip.Time}
+	tip := s.chain.Tip()
+	n := tip.Network.N
+	// Ranks hang on height and validator set alone; the set is the tip's.
+	parent := tip
+	parent.Height = (tip.Height/n+1)*n - 1
+	turns := make([]map[string]any, len(parent.Validators().Keys))
+	for rank := range turns {
+		index := parent.ValidatorOfRank(uint32(rank))
+		turns[rank] = map[string]any{"validator": index, "rank": rank}
+		if tip.ChildIsSlot() {
+			turns[rank]["from"], turns[rank]["until"] = tip.SignedWindow(index)
+		}
+	}
+	past, err := s.pastSlots(&tip)
+	if err != nil {
+		return nil, err
+	}
 	m := map[string]any{
-		"height": next, "blocksuntil": next - tip.Height,
-		"inturn": parent.ValidatorOfRank(0), "open": tip.ChildIsSlot(),
+		"height": parent.ChildHeight(), "blocksuntil": parent.ChildHeight() - tip.Height,
+		"open": tip.ChildIsSlot(), "inturn": parent.ValidatorOfRank(0), "turns": turns, "past": past,
 	}
 	if tip.ChildIsSlot() {
-		_, closes := tip.SignedWindow(tip.ValidatorOfRank(0))
-		m["signeduntil"], m["fallbackfrom"] = closes, tip.FallbackTime()
+		_, m["signeduntil"] = tip.SignedWindow(parent.ValidatorOfRank(0))
+		m["fallbackfrom"] = tip.FallbackTime()
 	}
+	return m, nil
+}
+
+// pastSlots lists the newest slots of the best chain, newest first.
+func (s *Server) pastSlots(tip *consensus.State) ([]map[string]any, error) {
 	past := []map[string]any{}
-	for h := tip.Height - tip.Height%net.N; h > 0 && len(past) < slotHistory; h -= net.N {
+	n := tip.Network.N
+	for h := tip.Height - tip.Height%n; h > 0 && len(past) < slotHistory; h -= n {
 		id, ok, err := s.chain.BestID(h)
-		if err != nil || !ok {
+		if err != nil {
 			return nil, err
+		}
+		if !ok {
+			continue // the chain became shorter meanwhile
 		}
 		e, err := s.entryOf(id)
 		if err != nil {
 			return nil, err
 		}
-		slot := map[string]any{"height": h, "hash": id, "type": s.blockType(e), "signer": nil}
+		slot := map[string]any{"height": h, "hash": id, "time": e.header.Time, "type": s.blockType(e), "signer": nil}
 		if sig, err := types.ParseBlockSig(e.header.VchBlockSig); err == nil {
 			slot["signer"] = sig.Index
 		}
 		past = append(past, slot)
 	}
-	m["past"] = past
-	return m, nil
+	return past, nil
 }
 
+// getNetworkInfo has bitcoind's members. What concerns peers says what is true
+// of a node without any: it speaks no peer protocol and relays nothing.
 func (s *Server) getNetworkInfo(context.Context, *args) (any, error) {
 	return map[string]any{
-		"version": 10000, "subversion": "/qcity:" + s.cfg.Version + "/", "protocolversion": 70016,
-		"localrelay": true, "timeoffset": 0, "networkactive": false, "connections": 0,
+		"version": versionNumber(s.cfg.Version), "subversion": "/qcity:" + s.cfg.Version + "/", "protocolversion": 0,
+		"localservices": "0000000000000000", "localservicesnames": []string{},
+		"localrelay": false, "timeoffset": 0, "networkactive": false,
+		"connections": 0, "connections_in": 0, "connections_out": 0,
 		"networks": []any{}, "localaddresses": []any{}, "networkid": s.chain.Network().ID,
 		"relayfee": amount(s.pool.MinFeeRate()), "incrementalfee": amount(s.pool.MinFeeRate()), "warnings": []string{},
 	}, nil
+}
+
+// versionNumber is bitcoind's way to write a version: 1.2.3 is 10203. It is 0
+// for a version that is not made of three numbers.
+func versionNumber(version string) int {
+	var major, minor, patch int
+	if n, _ := fmt.Sscanf(strings.TrimPrefix(version, "v"), "%d.%d.%d", &major, &minor, &patch); n != 3 {
+		return 0
+	}
+	return 10000*major + 100*minor + patch
 }
 
 // amount writes base units as bitcoind does: coins, a number with 8 decimals.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -25,9 +26,9 @@ func (s *Server) getBlockTemplate(ctx context.Context, a *args) (any, error) {
 	if req.Mode != "" && req.Mode != "template" {
 		return nil, fail(codeParameter, "getblocktemplate: mode %q is not supported: use \"template\"", req.Mode)
 	}
-	t, err := s.mining.BlockTemplate(ctx, req.LongPollID)
+	t, err := s.blockTemplate(ctx, req.LongPollID)
 	if err != nil {
-		return nil, fail(codeMisc, "no block template: %v", err)
+		return nil, err
 	}
 	parent, net := &t.Parent, s.chain.Network()
 	target := parent.NextTarget()
@@ -40,6 +41,34 @@ func (s *Server) getBlockTemplate(ctx context.Context, a *args) (any, error) {
 		"sigoplimit": net.MaxSigOps, "sizelimit": net.MaxBlockBytes, "curtime": t.Time,
 		"bits": bitsText(parent.NextBits()), "height": parent.ChildHeight(), "slot": parent.ChildIsSlot(),
 	}, nil
+}
+
+// firstTemplate is how long a caller waits for a template after the start.
+const firstTemplate = 10 * time.Second
+
+func (s *Server) blockTemplate(ctx context.Context, longPollID string) (t *Template, err error) {
+	get := func(ctx context.Context) error {
+		t, err = s.mining.BlockTemplate(ctx, longPollID)
+		return err
+	}
+	if longPollID != "" {
+		err = s.poll(func() error { return get(ctx) })
+	} else {
+		soon, cancel := context.WithTimeout(ctx, firstTemplate)
+		defer cancel()
+		err = get(soon)
+	}
+	switch {
+	case err == nil:
+		return t, nil
+	case errors.Is(err, ErrNoWork):
+		return nil, fail(codeMisc, "%v", err)
+	case ctx.Err() != nil:
+		return nil, fail(codeShuttingDown, "shutting down")
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fail(codeNotReady, "no block template yet: the log of the node says why")
+	}
+	return nil, err
 }
 
 func templateTxs(t *Template) []map[string]any {
@@ -63,6 +92,8 @@ func templateTxs(t *Template) []map[string]any {
 }
 
 // submitBlock answers as BIP 22 says: null, or a word for what is wrong.
+// "inconclusive" is a good block that is not on the best chain: on another one,
+// or not due yet.
 func (s *Server) submitBlock(_ context.Context, a *args) (any, error) {
 	var digits string
 	if err := a.get(0, &digits); err != nil {
@@ -72,25 +103,74 @@ func (s *Server) submitBlock(_ context.Context, a *args) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if reason, bad, err := s.chain.InvalidReason(b.Header.ID()); err == nil && bad {
+	reason, bad, err := s.chain.InvalidReason(b.Header.ID())
+	if err != nil {
+		return nil, err
+	}
+	if bad {
 		s.log.Info("submitted block is known to be invalid", "block", b.Header.ID(), "reason", reason)
 		return "duplicate-invalid", nil
 	}
 	result, err := s.mining.SubmitBlock(b)
+	if rule, ok := consensus.RuleOf(err); ok {
+		s.log.Warn("submitted block refused", "block", b.Header.ID(), "err", err)
+		return refusalWord(rule), nil
+	}
 	if err != nil {
-		if rule, ok := consensus.RuleOf(err); ok {
-			s.log.Warn("submitted block refused", "block", b.Header.ID(), "err", err)
-			return string(rule), nil
-		}
-		return nil, fail(codeVerify, "%v", err)
+		return nil, err
 	}
 	switch result {
 	case SubmitKnown:
 		return "duplicate", nil
-	case SubmitSideChain, SubmitHeld:
+	case SubmitNoParent:
+		return "prev-blk-not-found", nil
+	case SubmitBadParent:
+		return "bad-prevblk", nil
+	case SubmitHeld:
+		// Nobody can say yet: it becomes a block when it is due unless a validator
+		// takes the slot before.
+		s.log.Info("submitted block is kept until it is due", "block", b.Header.ID(), "time", b.Time)
+		return "inconclusive", nil
+	case SubmitSideChain:
 		return "inconclusive", nil
 	}
 	return nil, nil
+}
+
+// refusalWord returns the word of bitcoind or BIP 22 for a rule, which pool
+// software may know, and our own word where Bitcoin has no such rule.
+func refusalWord(r consensus.Rule) string {
+	switch r {
+	case consensus.RulePrevBlock:
+		return "bad-prevblk"
+	case consensus.RuleTimeOrder:
+		return "time-too-old"
+	case consensus.RuleTimeFuture:
+		return "time-too-new"
+	case consensus.RuleBits:
+		return "bad-diffbits"
+	case consensus.RuleWork:
+		return "high-hash"
+	case consensus.RuleMerkleRoot:
+		return "bad-txnmrklroot"
+	case consensus.RuleMerkleMutated:
+		return "bad-txns-duplicate"
+	case consensus.RuleBlockBytes:
+		return "bad-blk-length"
+	case consensus.RuleSigOps:
+		return "bad-blk-sigops"
+	case consensus.RuleNoCoinbase:
+		return "bad-cb-missing"
+	case consensus.RuleExtraCoinbase:
+		return "bad-cb-multiple"
+	case consensus.RuleCoinbaseScript:
+		return "bad-cb-height"
+	case consensus.RuleCoinbaseValue:
+		return "bad-cb-amount"
+	case consensus.RuleTxMissing:
+		return "bad-txns-inputs-missingorspent"
+	}
+	return string(r)
 }
 
 func (s *Server) getMiningInfo(context.Context, *args) (any, error) {
@@ -124,9 +204,10 @@ func (s *Server) networkHashRate(tip *consensus.State) (float64, error) {
 }
 
 func (s *Server) generateToAddress(ctx context.Context, a *args) (any, error) {
-	var count int
+	var count, maxTries int
 	var address string
-	if err := errors.Join(a.get(0, &count), a.get(1, &address)); err != nil {
+	// maxtries is bitcoind's; a block takes two hashes here.
+	if err := errors.Join(a.get(0, &count), a.get(1, &address), a.get(2, &maxTries)); err != nil {
 		return nil, err
 	}
 	script, err := s.chain.Network().Addresses.Script(address)
@@ -141,8 +222,8 @@ func (s *Server) generateToAddress(ctx context.Context, a *args) (any, error) {
 		id, err := s.mining.Generate(ctx, script)
 		if err != nil {
 			var not ErrNotForThisNetwork
-			if errors.As(err, &not) {
-				return nil, fail(codeMisc, "%v", err)
+			if errors.As(err, &not) || errors.Is(err, ErrNotDue) {
+				return nil, fail(codeMisc, "%v (%d of %d generated)", err, len(ids), count)
 			}
 			return nil, err
 		}

@@ -1,13 +1,11 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +14,6 @@ import (
 	"net/http"
 	"os"
 	"time"
-
-	"qcitycoin.org/qcity/node/types"
 )
 
 // cookieUser is the user name of bitcoind's cookie.
@@ -41,16 +37,37 @@ type Server struct {
 	started time.Time
 	methods map[string]method
 	auth    [sha256.Size]byte
+	// running holds one token for each request that is being worked on, polls
+	// one for each that waits for a template.
+	running, polls chan struct{}
 }
+
+// What a script can make this server hold at a time. A request is read and
+// answered under one of maxRunning tokens, others wait for theirs; a long poll
+// gives its token back while it waits.
+const (
+	maxConnections = 256
+	maxRunning     = 16
+	maxPolls       = 64
+	// maxBatch is how many calls one request may hold.
+	maxBatch = 1000
+	// maxAnswer is how many bytes of answers to a batch are collected; the
+	// calls after that are refused.
+	maxAnswer = 64 << 20
+)
 
 // New returns a server that has not started.
 func New(cfg Config, chain Chain, pool Pool, mining Mining, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, chain: chain, pool: pool, mining: mining, log: log, started: time.Now()}
+	s := &Server{
+		cfg: cfg, chain: chain, pool: pool, mining: mining, log: log, started: time.Now(),
+		running: make(chan struct{}, maxRunning), polls: make(chan struct{}, maxPolls),
+	}
 	s.methods = s.table()
 	return s
 }
 
-// Run serves on l until ctx ends. It writes the cookie first.
+// Run serves on l until ctx ends. It writes the cookie first, and returns when
+// the last call has ended. A Server runs once.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if err := s.writeCookie(); err != nil {
 		_ = l.Close()
@@ -62,7 +79,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		Handler:           s,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -74,15 +91,22 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		defer cancel()
 		done <- server.Shutdown(stop)
 	}()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(limitListener(l, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("rpc server: %w", err)
 	}
 	if err := <-done; err != nil {
 		_ = server.Close()
 	}
+	// A call that outlived its connection still uses the chain, which the
+	// caller closes next. All tokens taken, none runs and none can start.
+	for range maxRunning {
+		s.running <- struct{}{}
+	}
 	return nil
 }
 
+// writeCookie makes a secret for this run. The file appears whole and with its
+// mode: a client never reads half of it, and a stale one never lends its mode.
 func (s *Server) writeCookie() error {
 	var secret [32]byte
 	if _, err := rand.Read(secret[:]); err != nil {
@@ -90,12 +114,16 @@ func (s *Server) writeCookie() error {
 	}
 	cookie := cookieUser + ":" + hex.EncodeToString(secret[:])
 	s.auth = sha256.Sum256([]byte(cookie))
-	// Removed first, so that the mode below is what a stale file gets too.
-	if err := os.Remove(s.cfg.CookieFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+	draft := s.cfg.CookieFile + ".new"
+	if err := os.Remove(draft); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove old rpc cookie: %w", err)
 	}
-	if err := os.WriteFile(s.cfg.CookieFile, []byte(cookie), 0o600); err != nil {
+	// 0600 is more than any umask takes away from.
+	if err := os.WriteFile(draft, []byte(cookie), 0o600); err != nil {
 		return fmt.Errorf("write rpc cookie: %w", err)
+	}
+	if err := os.Rename(draft, s.cfg.CookieFile); err != nil {
+		return fmt.Errorf("write rpc cookie: %w", errors.Join(err, os.Remove(draft)))
 	}
 	return nil
 }
@@ -109,6 +137,7 @@ func (s *Server) authorised(r *http.Request) bool {
 // ServeHTTP answers one request: a call or a batch of calls.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
 		http.Error(w, "JSON-RPC takes POST", http.StatusMethodNotAllowed)
 		return
 	}
@@ -117,163 +146,42 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "wrong or missing cookie: use the content of "+s.cfg.CookieFile+" as user:password", http.StatusUnauthorized)
 		return
 	}
+	select {
+	case s.running <- struct{}{}:
+		defer func() { <-s.running }()
+	case <-r.Context().Done():
+		return
+	}
 	// A block travels as hexadecimal digits; a little more for the envelope.
 	limit := int64(2*s.chain.Network().MaxBlockBytes) + 64<<10
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		http.Error(w, fmt.Sprintf("request is larger than %d bytes", limit), http.StatusRequestEntityTooLarge)
+		return
+	}
 	if err != nil {
-		http.Error(w, fmt.Sprintf("request is larger than %d bytes or was cut off", limit), http.StatusRequestEntityTooLarge)
+		http.Error(w, "request was cut off: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	status, answer := s.answer(r.Context(), body)
+	if len(answer) == 0 {
+		w.WriteHeader(status)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	if len(answer) > 0 {
-		_, _ = w.Write(append(answer, '\n'))
-	}
+	_, _ = w.Write(append(answer, '\n'))
 }
 
-func (s *Server) answer(ctx context.Context, body []byte) (status int, answer []byte) {
-	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '[' {
-		reply, status := s.one(ctx, body)
-		return status, reply
-	}
-	var calls []json.RawMessage
-	if err := json.Unmarshal(body, &calls); err != nil {
-		reply, status := s.one(ctx, body)
-		return status, reply
-	}
-	const maxBatch = 1000
-	if len(calls) == 0 || len(calls) > maxBatch {
-		return http.StatusBadRequest, encodeReply(nil, false, nil, fail(codeInvalidRequest, "a batch holds 1 to %d calls", maxBatch))
-	}
-	out := []byte{'['}
-	for _, call := range calls {
-		if reply, _ := s.one(ctx, call); reply != nil {
-			if len(out) > 1 {
-				out = append(out, ',')
-			}
-			out = append(out, reply...)
-		}
-	}
-	return http.StatusOK, append(out, ']')
-}
-
-type request struct {
-	Version string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"`
-	Method  string          `json:"method"`
-	Params  json.RawMessage `json:"params"`
-}
-
-// one answers a single call. A nil reply is a JSON-RPC 2.0 notification.
-func (s *Server) one(ctx context.Context, body []byte) (reply []byte, status int) {
-	var r request
-	if err := json.Unmarshal(body, &r); err != nil {
-		return encodeReply(nil, false, nil, fail(codeParse, "not a JSON-RPC call: %v", err)), http.StatusInternalServerError
-	}
-	v2 := r.Version == "2.0"
-	result, err := s.call(ctx, r.Method, r.Params)
-	if v2 && r.ID == nil {
-		return nil, http.StatusNoContent
-	}
-	status = http.StatusOK
-	var e *Error
-	if err != nil {
-		if !errors.As(err, &e) {
-			s.log.Error("rpc call failed", "method", r.Method, "err", err)
-			e = fail(codeInternal, "%v", err)
-		}
-		// bitcoind answers 1.x errors with an HTTP error, and clients rely on it.
-		switch {
-		case v2:
-		case e.Code == codeUnknownMethod:
-			status = http.StatusNotFound
-		case e.Code == codeInvalidRequest:
-			status = http.StatusBadRequest
-		default:
-			status = http.StatusInternalServerError
-		}
-	}
-	return encodeReply(r.ID, v2, result, e), status
-}
-
-func encodeReply(id json.RawMessage, v2 bool, result any, e *Error) []byte {
-	if id == nil {
-		id = json.RawMessage("null")
-	}
-	var reply any
-	switch {
-	case v2 && e != nil:
-		reply = struct {
-			Version string          `json:"jsonrpc"`
-			Error   *Error          `json:"error"`
-			ID      json.RawMessage `json:"id"`
-		}{"2.0", e, id}
-	case v2:
-		reply = struct {
-			Version string          `json:"jsonrpc"`
-			Result  any             `json:"result"`
-			ID      json.RawMessage `json:"id"`
-		}{"2.0", result, id}
+// poll waits for something without keeping others from being served.
+func (s *Server) poll(wait func() error) error {
+	select {
+	case s.polls <- struct{}{}:
+		defer func() { <-s.polls }()
 	default:
-		reply = struct {
-			Result any             `json:"result"`
-			Error  *Error          `json:"error"`
-			ID     json.RawMessage `json:"id"`
-		}{result, e, id}
+		return fail(codeMisc, "%d long polls wait already: end some first", maxPolls)
 	}
-	b, err := json.Marshal(reply)
-	if err != nil {
-		return encodeReply(id, v2, nil, fail(codeInternal, "encode answer: %v", err))
-	}
-	return b
-}
-
-// Error is a JSON-RPC error with bitcoind's codes.
-type Error struct {
-	Code    int    `json:"code"`
-	Message string `json:"message"`
-}
-
-func (e *Error) Error() string { return e.Message }
-
-func fail(code int, format string, args ...any) *Error {
-	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
-}
-
-// bitcoind's error codes (its src/rpc/protocol.h), which client software tests for.
-const (
-	codeParse          = -32700
-	codeInvalidRequest = -32600
-	codeUnknownMethod  = -32601
-	codeInternal       = -32603
-	codeMisc           = -1
-	codeType           = -3
-	codeNotFound       = -5
-	codeParameter      = -8
-	codeDeserialise    = -22
-	codeVerify         = -25
-	codeRejected       = -26
-	codeInChain        = -27
-)
-
-func decodeHex[T any](what, digits string, decode func([]byte) (T, error)) (T, error) {
-	b, err := hex.DecodeString(digits)
-	if err != nil {
-		var zero T
-		return zero, fail(codeDeserialise, "%s: %v", what, err)
-	}
-	v, err := decode(b)
-	if err != nil {
-		return v, fail(codeDeserialise, "%s decode failed: %v", what, err)
-	}
-	return v, nil
-}
-
-func parseHash(name, text string) (types.Hash, error) {
-	h, err := types.ParseHash(text)
-	if err != nil {
-		return h, fail(codeParameter, "%s: %v", name, err)
-	}
-	return h, nil
+	<-s.running
+	defer func() { s.running <- struct{}{} }()
+	return wait()
 }

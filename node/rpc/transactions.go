@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"slices"
 
@@ -156,9 +157,15 @@ func (a *args) transaction(i int) (*types.Transaction, error) {
 // maxFeeRate is bitcoind's guard against mistyped change: a tenth of a coin per
 // 1,000 bytes unless the caller names another rate; 0 switches it off.
 func (a *args) maxFeeRate(i int) (float64, error) {
-	rate := 0.1
-	err := a.get(i, &rate)
-	return rate, err
+	rate := json.Number("0.1") // as a number or, as bitcoind also takes it, a string
+	if err := a.get(i, &rate); err != nil {
+		return 0, err
+	}
+	v, err := rate.Float64()
+	if err != nil || v < 0 || v > types.MaxMoney/types.Coin {
+		return 0, fail(codeType, "%s: %s %s: want coins per 1,000 bytes, or 0 for no limit", a.call, a.names[i], rate)
+	}
+	return v, nil
 }
 
 func feeTooHigh(e PoolEntry, maxRate float64) bool {
@@ -191,15 +198,20 @@ func (s *Server) sendRawTransaction(_ context.Context, a *args) (any, error) {
 	return id, nil
 }
 
-// refusal turns a mempool error into bitcoind's codes.
+// refusal turns a mempool error into bitcoind's codes. A failure of this node
+// stays what it is.
 func refusal(err error) error {
+	var unwanted ErrUnwanted
+	_, rule := consensus.RuleOf(err)
 	switch {
 	case errors.Is(err, ErrConfirmed):
 		return fail(codeInChain, "transaction outputs already in utxo set")
 	case errors.Is(err, consensus.RuleTxMissing):
 		return fail(codeVerify, "bad-txns-inputs-missingorspent: %v", err)
+	case rule || errors.As(err, &unwanted):
+		return fail(codeRejected, "%v", err)
 	}
-	return fail(codeRejected, "%v", err)
+	return err
 }
 
 func (s *Server) testMempoolAccept(_ context.Context, a *args) (any, error) {
@@ -221,9 +233,13 @@ func (s *Server) testMempoolAccept(_ context.Context, a *args) (any, error) {
 			return nil, err
 		}
 		m := map[string]any{"txid": tx.ID(), "wtxid": tx.ID(), "allowed": false}
-		switch e, err := s.pool.Test(tx); {
+		e, err := s.pool.Test(tx)
+		var refused *Error
+		switch {
+		case err != nil && !errors.As(refusal(err), &refused):
+			return nil, err
 		case err != nil:
-			m["reject-reason"] = err.Error()
+			m["reject-reason"] = refused.Message
 		case feeTooHigh(e, maxRate):
 			m["reject-reason"] = "max-fee-exceeded"
 		default:
