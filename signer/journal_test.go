@@ -2,15 +2,12 @@ package signer
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
-
-	"pgregory.net/rapid"
 
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/internal/durable/durabletest"
@@ -324,156 +321,5 @@ func TestBrokenDiskEndsTheJournal(t *testing.T) {
 	}
 	if _, ok, _ := j.Sealed(10, keys[0].public, types.Hash{1, 10}); ok {
 		t.Fatal("a seal that failed is in memory")
-	}
-}
-
-// witness is an outside observer of everything a signer releases, over any
-// number of its lives.
-type witness struct {
-	bySlot map[uint32]string // the one release of a height: digest and signature
-}
-
-func (w *witness) saw(height uint32, key types.PublicKey, digest types.Hash, sig [64]byte) error {
-	release := fmt.Sprintf("%s %s %x", key, digest, sig)
-	if old, ok := w.bySlot[height]; ok && old != release {
-		return fmt.Errorf("height %d: released %s, and then %s", height, old, release)
-	}
-	w.bySlot[height] = release
-	return nil
-}
-
-// TestJournalProperty makes random claims and seals on a disk that fails,
-// before or after doing its work, and on machines that are killed and lose power.
-// Whatever happens, one height has one release.
-func TestJournalProperty(t *testing.T) {
-	keys := testKeys()
-	rapid.Check(t, func(t *rapid.T) {
-		disk := durabletest.New()
-		if err := createJournal(disk, "j", testNet, publics(keys), 0); err != nil {
-			t.Fatal(err)
-		}
-		w := &witness{make(map[uint32]string)}
-		var j *Journal
-		nonce := byte(0)
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			if j == nil {
-				var err error
-				if j, err = openJournal(disk, "j", testNet, publics(keys)); err != nil {
-					t.Fatalf("reopening: %v", err)
-				}
-			}
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
-			case 0:
-				disk.Fault, j = nil, nil
-				disk = disk.Kill()
-			case 1:
-				seed := rapid.Uint64().Draw(t, "seed")
-				disk.Fault, j = nil, nil
-				disk = disk.Crash(rand.New(rand.NewPCG(seed, 1)))
-			case 2:
-				disk.Fault = drawFault(t)
-			default:
-				key := keys[rapid.IntRange(0, 2).Draw(t, "key")]
-				c := claimOf(key, uint32(rapid.IntRange(1, 6).Draw(t, "height")), byte(rapid.IntRange(1, 3).Draw(t, "block")))
-				nonce++
-				if err := attempt(j, c, nonce, rapid.Bool().Draw(t, "token works"), w); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	})
-}
-
-func drawFault(t *rapid.T) func(durabletest.Op, string) *durabletest.Fault {
-	left := rapid.IntRange(0, 4).Draw(t, "calls before the fault")
-	fault := &durabletest.Fault{
-		Err:   rapid.SampledFrom([]error{syscall.EIO, syscall.ENOSPC}).Draw(t, "error"),
-		Short: rapid.IntRange(0, 200).Draw(t, "short"),
-		After: rapid.Bool().Draw(t, "after"),
-	}
-	return func(durabletest.Op, string) *durabletest.Fault {
-		if left--; left < 0 {
-			return fault
-		}
-		return nil
-	}
-}
-
-// attempt does what the service does with a claim. Each signature differs.
-func attempt(j *Journal, c *Claim, nonce byte, works bool, w *witness) error {
-	seal, err := j.Claim(c)
-	if err != nil {
-		return nil
-	}
-	if seal != nil {
-		return w.saw(c.Height, c.Key, c.Digest, *seal)
-	}
-	if !works {
-		return nil
-	}
-	sig, err := j.Seal(c.Height, c.Key, [64]byte{nonce})
-	if err != nil {
-		return nil
-	}
-	return w.saw(c.Height, c.Key, c.Digest, sig)
-}
-
-// TestFaultAtEveryCall walks one fault over every write and sync of a fixed
-// history, then reloads and asks for everything again, and for rivals.
-func TestFaultAtEveryCall(t *testing.T) {
-	keys := testKeys()
-	history := func(j *Journal, w *witness, nonce byte) error {
-		for h := uint32(1); h <= 3; h++ {
-			for block := byte(1); block <= 2; block++ {
-				for i := range 2 {
-					if err := attempt(j, claimOf(keys[i], h, block), nonce+block*16+byte(i), h != 2, w); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		return nil
-	}
-	runs := 0
-	for at := 0; ; at++ {
-		hit := false
-		for _, after := range []bool{false, true} {
-			for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
-				disk, j := memJournal(t, keys, 0)
-				n := 0
-				disk.Fault = func(op durabletest.Op, _ string) *durabletest.Fault {
-					if n++; n == at+1 {
-						hit = true
-						return &durabletest.Fault{Err: cause, After: after, Short: 20}
-					}
-					return nil
-				}
-				w := &witness{make(map[uint32]string)}
-				if err := history(j, w, 0); err != nil {
-					t.Fatalf("call %d: %v", at, err)
-				}
-				disk.Fault = nil
-				for seed := range uint64(3) {
-					again, err := openJournal(disk.Crash(rand.New(rand.NewPCG(seed, uint64(at)))), "j", testNet, publics(keys))
-					if err != nil {
-						t.Fatalf("call %d, after %v: reopening: %v", at, after, err)
-					}
-					later := &witness{make(map[uint32]string)}
-					for h, r := range w.bySlot {
-						later.bySlot[h] = r
-					}
-					if err := history(again, later, 100); err != nil {
-						t.Fatalf("call %d, after %v, reopened: %v", at, after, err)
-					}
-					runs++
-				}
-			}
-		}
-		if !hit {
-			break
-		}
-	}
-	if runs < 100 {
-		t.Fatalf("only %d runs: the faults did not reach the journal", runs)
 	}
 }

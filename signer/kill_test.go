@@ -122,10 +122,17 @@ func TestKill(t *testing.T) {
 				t.Fatalf("life %d: %v: %s", life, err, child.Stderr)
 			}
 		}
-		deadline := time.AfterFunc(time.Duration(rng.IntN(20_000))*time.Microsecond, func() {
-			_ = child.Process.Kill()
-			cancel()
-		})
+		kill := func() {
+			time.AfterFunc(time.Duration(rng.IntN(3000))*time.Microsecond, func() {
+				_ = child.Process.Kill()
+				cancel()
+			})
+		}
+		// It dies a moment after this many answers: in the middle of the next.
+		left := rng.IntN(12)
+		if left == 0 {
+			kill()
+		}
 		for ctx.Err() == nil {
 			slot := top - uint32(min(int(top)-1, rng.IntN(4)))
 			if rng.IntN(3) == 0 {
@@ -134,6 +141,9 @@ func TestKill(t *testing.T) {
 			}
 			p := b.proposal(slot*testSlot, uint8(rng.IntN(5)), byte(rng.IntN(3)))
 			r, err := c.SignSlot(ctx, NewRequest(p))
+			if left--; left == 0 {
+				kill()
+			}
 			if err != nil {
 				continue
 			}
@@ -146,7 +156,6 @@ func TestKill(t *testing.T) {
 				t.Fatalf("life %d: %v", life, err)
 			}
 		}
-		deadline.Stop()
 		c.Close()
 		err := child.Wait()
 		var exit *exec.ExitError
@@ -154,7 +163,7 @@ func TestKill(t *testing.T) {
 			t.Fatalf("life %d: the signer ended by itself: %v: %s", life, err, child.Stderr)
 		}
 	}
-	if releases < 100 || repeats == 0 {
+	if releases < kills || repeats == 0 {
 		t.Fatalf("only %d releases, %d of them repeats, over %d lives: the test saw too little", releases, repeats, kills)
 	}
 	t.Logf("%d kills, %d releases at %d heights, %d repeats", kills, releases, len(w.bySlot), repeats)
