@@ -183,18 +183,19 @@ func (m *Manager) add(b *types.Block) (Result, error) {
 		return Known, invalidity(&known)
 	}
 	parent, ok, err := m.store.Entry(b.PrevBlock)
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
-	case !ok:
+	}
+	if !ok {
 		return 0, fmt.Errorf("block %s: %w: %s", id, ErrUnknownParent, b.PrevBlock)
-	case parent.Invalid != "":
-		return 0, ancestorError(&parent)
 	}
 	// A header that fails is not remembered: VchBlockSig is not part of the id, so
 	// that anybody could have spoiled it on the way.
 	if err := consensus.ValidateHeader(&parent.State, &b.SignedHeader); err != nil {
 		return 0, err
+	}
+	if parent.Invalid != "" {
+		return 0, m.refuseChild(&parent, b)
 	}
 	if err := m.net.CheckBlock(b); err != nil {
 		return 0, m.refuseNew(&parent, b, err)
@@ -223,6 +224,17 @@ func (m *Manager) accept(parent *Entry, b *types.Block) (Result, error) {
 
 func newEntry(parent *Entry, b *types.Block) Entry {
 	return Entry{Header: b.SignedHeader, State: parent.State.Child(&b.SignedHeader)}
+}
+
+// refuseChild remembers the header of a block on an invalid one, so that what
+// builds on it is recognised as well. Every such header has cost its full work.
+func (m *Manager) refuseChild(parent *Entry, b *types.Block) error {
+	e := newEntry(parent, b)
+	e.Invalid, e.Detail, e.InvalidBlock = parent.Invalid, parent.Detail, parent.InvalidBlock
+	if err := m.commit(Batch{Entries: []Entry{e}}); err != nil {
+		return fmt.Errorf("marking block %s invalid: %w", e.State.ID, err)
+	}
+	return ancestorError(&e)
 }
 
 // refuseNew remembers a block that can never be valid.

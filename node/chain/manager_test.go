@@ -359,7 +359,7 @@ func TestInvalid(t *testing.T) {
 				t.Fatalf("tips: %v, %v", tips, err)
 			}
 			for _, tip := range tips {
-				if tip.ID == bad[3].Header.ID() && (tip.Status != chain.TipInvalid || tip.BranchLength != 4) {
+				if tip.ID == bad[4].Header.ID() && (tip.Status != chain.TipInvalid || tip.BranchLength != 5) {
 					t.Errorf("tip of the invalid branch: %+v", tip)
 				}
 			}
@@ -376,7 +376,9 @@ func TestInvalidBody(t *testing.T) {
 	n.restart()
 	n.refused(bad, consensus.RuleExtraCoinbase)
 	child, _ := recipe{}.make(state)
+	grandchild, _ := recipe{}.make(state.Child(&child.SignedHeader))
 	n.refused(child, chain.ErrInvalidAncestor, consensus.RuleExtraCoinbase)
+	n.refused(grandchild, chain.ErrInvalidAncestor, consensus.RuleExtraCoinbase)
 	if _, ok, err := n.m.Block(bad.Header.ID()); ok || err != nil {
 		t.Errorf("body of an invalid block: %v, %v", ok, err)
 	}

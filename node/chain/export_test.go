@@ -1,0 +1,4 @@
+package chain
+
+// MaxHeld is maxHeld for tests.
+const MaxHeld = maxHeld
