@@ -90,6 +90,10 @@ type Signer struct {
 	// runs on a throw-away copy, as SoftHSM truncates a token's file at every
 	// login and a process killed in that moment loses the token.
 	PristineTokens string `toml:"pristine_tokens"`
+	// SignaturesPerSecond and SignatureBurst bound how fast new signatures are
+	// made. Zero: 2 a second, 20 at once.
+	SignaturesPerSecond float64 `toml:"signatures_per_second"`
+	SignatureBurst      int     `toml:"signature_burst"`
 	// Keys are the validator keys this signer holds.
 	Keys []SignerKey `toml:"keys"`
 }

@@ -19,8 +19,9 @@ var version = "unknown"
 // Exit codes. A process that ends with exitConfig needs a person: whoever
 // supervises it must not start it again by itself.
 const (
-	exitError  = 1
-	exitConfig = 78 // EX_CONFIG of sysexits(3)
+	exitError       = 1
+	exitConfig      = 78  // EX_CONFIG of sysexits(3)
+	exitInterrupted = 130 // what shells expect after Ctrl-C
 )
 
 // needsPerson wraps an error that trying again cannot mend, such as a wrong PIN.
@@ -44,6 +45,10 @@ func run(ctx context.Context, args []string) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintf(os.Stderr, "%sinterrupted\n", errorHead)
+		return exitInterrupted
 	}
 	fmt.Fprintf(os.Stderr, "%s%v\n", errorHead, err)
 	if person := (needsPerson{}); errors.As(err, &person) {

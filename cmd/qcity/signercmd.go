@@ -43,6 +43,9 @@ was refused; do not restart it by itself then.`,
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", "signer")
 			d, err := signer.Open(ctx, cfg, net, log)
 			if err != nil {
+				if ctx.Err() != nil {
+					return nil // ended while it was starting
+				}
 				if signer.IsTerminal(err) {
 					return needsPerson{err}
 				}
@@ -74,6 +77,7 @@ func signerConfig(file string) (*consensus.Network, signer.Config, error) {
 	out := signer.Config{
 		Journal: c.Path(c.Signer.Journal), Socket: c.Path(c.Signer.Socket), Worker: binary,
 		Module: c.Path(c.Signer.Module), SoftHSMCopy: c.Path(c.Signer.PristineTokens),
+		SignaturesPerSecond: c.Signer.SignaturesPerSecond, SignatureBurst: c.Signer.SignatureBurst,
 	}
 	for i, k := range c.Signer.Keys {
 		key := signer.KeyConfig{

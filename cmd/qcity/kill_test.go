@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"qcitycoin.org/qcity/node/store"
+	"qcitycoin.org/qcity/node/types"
+)
+
+// kills is how many processes TestKill kills. QCITY_KILLS sets another number
+// for a long campaign (`make kill`).
+const kills = 300
+
+// TestKill runs node, signer and PKCS#11 worker as three processes over real
+// tokens and kills one of them, again and again, at random moments and in the
+// middle of signing. A proxy on the socket between node and signer records
+// every signature that ever leaves the signer. In the end no slot may have
+// two, no block that the node once showed as its best may be gone, and the
+// database must obey the rules.
+func TestKill(t *testing.T) {
+	// Pdeathsig follows the thread that starts a process.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	n := kills
+	if text := os.Getenv("QCITY_KILLS"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("QCITY_KILLS: %v", err)
+		}
+	}
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("QCITY_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("QCITY_SEED: %v", err)
+		}
+	}
+	t.Logf("%d kills, QCITY_SEED=%d", n, seed)
+	k := newKiller(t, rand.New(rand.NewPCG(seed, 0)))
+	k.run(n)
+	k.check()
+}
+
+// killer kills the processes of a rig and remembers what they said.
+type killer struct {
+	*rig
+	t        *testing.T
+	rng      *rand.Rand
+	tap      *tap
+	killed   map[string]int
+	reported []reportedTip
+}
+
+func newKiller(t *testing.T, rng *rand.Rand) *killer {
+	r := newRig(t, 1, "tap.sock")
+	return &killer{
+		rig: r, t: t, rng: rng, killed: make(map[string]int),
+		tap: newTap(t, filepath.Join(r.dir, "tap.sock"), filepath.Join(r.dir, signerSocket)),
+	}
+}
+
+// run kills n processes. Before each kill the chain must have grown since the
+// last one, so that every kill hits a network that works.
+func (k *killer) run(n int) {
+	k.signer.start()
+	k.node.start()
+	defer k.node.stop()
+	defer k.signer.stop()
+	var last uint32
+	for i := range n {
+		k.growBeyond(last)
+		last = k.reported[len(k.reported)-1].height
+		if k.rng.IntN(2) == 0 {
+			k.tap.waitRequest(k.t) // in the middle of signing
+			pause(k.rng.Int64N(int64(6 * time.Millisecond)))
+		} else {
+			pause(k.rng.Int64N(int64(150 * time.Millisecond)))
+		}
+		k.kill(i)
+	}
+	k.growBeyond(last)
+}
+
+// pause lets the processes run on for a random moment: what a kill hits is the
+// matter of the test, not a condition it waits for.
+func pause(nanoseconds int64) { <-time.After(time.Duration(nanoseconds)) }
+
+func (k *killer) kill(i int) {
+	switch victim := []string{"node", "signer", "worker"}[i%3]; victim {
+	case "node":
+		k.node.kill()
+		k.node.start()
+		k.killed[victim]++
+	case "signer":
+		k.signer.kill()
+		k.signer.start()
+		k.killed[victim]++
+	case "worker":
+		// Between two workers there is none to kill: then the kill does not count.
+		if pid := childOf(k.signer.pid()); pid > 0 && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			k.killed[victim]++
+		}
+	}
+}
+
+// growBeyond waits until the node reports a higher tip, and checks that what it
+// reported before is still there.
+func (k *killer) growBeyond(height uint32) {
+	k.t.Helper()
+	deadline := time.Now().Add(limit)
+	for checked := false; ; {
+		if time.Now().After(deadline) {
+			k.t.Fatalf("the chain does not grow beyond %d\nnode: %s\nsigner: %s", height, k.node.tail(), k.signer.tail())
+		}
+		tip, err := k.tip()
+		if err != nil {
+			pause(int64(10 * time.Millisecond)) // the node is starting
+			continue
+		}
+		if !checked && len(k.reported) > 0 {
+			k.stillThere(tip)
+			checked = true
+		}
+		k.reported = append(k.reported, tip)
+		if tip.height > height {
+			return
+		}
+		pause(int64(5 * time.Millisecond))
+	}
+}
+
+// stillThere checks the last tip that was reported before.
+func (k *killer) stillThere(now reportedTip) {
+	k.t.Helper()
+	last := k.reported[len(k.reported)-1]
+	var header struct {
+		Confirmations int
+		Height        uint32
+	}
+	if err := k.call(&header, "getblockheader", last.id); err != nil {
+		var down *net.OpError
+		if errors.As(err, &down) {
+			return // killed again by now
+		}
+		k.t.Fatalf("block %d, %s, was reported as the best and is gone: %v", last.height, last.id, err)
+	}
+	if header.Confirmations < 1 && now.signedSlots <= last.signedSlots {
+		k.t.Fatalf("block %d, %s, was reported as the best and was replaced by a chain with no more signed slots", last.height, last.id)
+	}
+}
+
+// check looks at what is left when everything has ended.
+func (k *killer) check() {
+	if _, stderr, code := qcity(k.t, "chain", "verify", "--data", filepath.Join(k.dir, nodeDir), "--network", filepath.Join(k.dir, networkFile)); code != 0 {
+		k.t.Fatal(stderr)
+	}
+	s, err := store.Open(filepath.Join(k.dir, nodeDir), k.net, store.Options{ReadOnly: true})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer s.Close()
+	signedAt := make(map[uint32]types.Hash)
+	fallbacks := 0
+	for e, err := range s.Entries() {
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		h := e.State.Height
+		switch other, twice := signedAt[h]; {
+		case !e.Header.IsSigned():
+			if k.net.IsSlot(h) {
+				fallbacks++
+			}
+		case twice:
+			k.t.Errorf("slot %d has two signed blocks: %s and %s", h, other, e.State.ID)
+		default:
+			signedAt[h] = e.State.ID
+			k.tap.expect(k.t, h, &e.Header)
+		}
+	}
+	k.tap.check(k.t)
+	last := k.reported[len(k.reported)-1]
+	if len(k.tap.released) < 10 || len(signedAt) < 10 {
+		k.t.Errorf("only %d signatures were released: the test saw too little", len(k.tap.released))
+	}
+	k.t.Logf("killed %v; chain at %d, %d slots signed, %d fallback blocks, %d signatures released %d times",
+		k.killed, last.height, len(signedAt), fallbacks, len(k.tap.released), k.tap.answers)
+}
+
+// tap is a proxy on the signer's socket that keeps what passes.
+type tap struct {
+	requests chan struct{} // one for a sign request that passes, if somebody waits
+
+	mu       sync.Mutex
+	released map[uint32]map[string]bool // by height: header ‖ index ‖ signature
+	answers  int
+}
+
+func newTap(t *testing.T, listen, upstream string) *tap {
+	l, err := net.Listen("unix", listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &tap{requests: make(chan struct{}), released: make(map[uint32]map[string]bool)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.serve(c, upstream) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		wg.Wait()
+	})
+	return p
+}
+
+func (p *tap) serve(node net.Conn, upstream string) {
+	defer node.Close()
+	signer, err := net.Dial("unix", upstream)
+	if err != nil {
+		return
+	}
+	defer signer.Close()
+	from, back := bufio.NewReader(node), bufio.NewReader(signer)
+	for {
+		request, err := from.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		if bytes.Contains(request, []byte(`"sign_slot"`)) {
+			select {
+			case p.requests <- struct{}{}:
+			default:
+			}
+		}
+		if _, err := signer.Write(request); err != nil {
+			return
+		}
+		answer, err := back.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		// Recorded before it is passed on: it has left the signer.
+		p.record(request, answer)
+		if _, err := node.Write(answer); err != nil {
+			return
+		}
+	}
+}
+
+func (p *tap) record(request, answer []byte) {
+	var q struct {
+		Method string
+		Params struct {
+			Height uint32
+			Index  uint8
+			Header string
+		}
+	}
+	var a struct {
+		Result *struct{ Signature string }
+	}
+	if json.Unmarshal(request, &q) != nil || json.Unmarshal(answer, &a) != nil || q.Method != "sign_slot" || a.Result == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released[q.Params.Height] == nil {
+		p.released[q.Params.Height] = make(map[string]bool)
+	}
+	p.released[q.Params.Height][fmt.Sprintf("%s %d %s", q.Params.Header, q.Params.Index, a.Result.Signature)] = true
+	p.answers++
+}
+
+// waitRequest waits until the node asks for a signature.
+func (p *tap) waitRequest(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.requests:
+	case <-time.After(limit):
+		t.Fatal("the node does not ask for signatures any more")
+	}
+}
+
+// expect checks that a signed block of the chain is one that was recorded.
+func (p *tap) expect(t *testing.T, height uint32, h *types.SignedHeader) {
+	t.Helper()
+	want := fmt.Sprintf("%x %d %x", h.Header.Bytes(), h.VchBlockSig[0], h.VchBlockSig[1:])
+	if !p.released[height][want] {
+		t.Errorf("the block of slot %d carries a signature that did not pass the proxy", height)
+	}
+}
+
+func (p *tap) check(t *testing.T) {
+	t.Helper()
+	for height, all := range p.released {
+		if len(all) != 1 {
+			t.Errorf("slot %d: %d different signatures left the signer: %v", height, len(all), all)
+		}
+	}
+}
