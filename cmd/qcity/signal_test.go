@@ -82,7 +82,6 @@ func TestDemoEnds(t *testing.T) {
 
 	// Without a height to reach, Ctrl-C is the way to end it.
 	p.args = append([]string{"demo", "--data", dir}, demoArgs(dir, 0)[5:]...)
-	p.args = append(p.args, "--json")
 	start()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
