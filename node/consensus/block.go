@@ -74,14 +74,14 @@ func mayBeNodes(txs []*types.Transaction) bool {
 // returns the state after it and what it changes. coins must hold every output
 // spent by the block that existed before it; others are ignored. The clock is
 // the caller's: see CheckFuture. Errors that wrap a Rule are the block's fault.
-func Connect(parent *State, b *types.Block, coins Coins) (State, Diff, error) {
+func Connect(parent *State, b *types.Block, coins Coins, opts ...Option) (State, Diff, error) {
 	if err := ValidateHeader(parent, &b.SignedHeader); err != nil {
 		return State{}, Diff{}, err
 	}
 	if err := parent.Network.CheckBlock(b); err != nil {
 		return State{}, Diff{}, err
 	}
-	diff, err := ValidateBody(parent, b, coins)
+	diff, err := ValidateBody(parent, b, coins, opts...)
 	if err != nil {
 		return State{}, Diff{}, err
 	}
@@ -92,7 +92,11 @@ func Connect(parent *State, b *types.Block, coins Coins) (State, Diff, error) {
 // unsolved or unsigned: the block template and the proposal of a slot are
 // checked with the very rules the network will apply. A CoinOnline is expected
 // when VchBlockSig is not empty; of it only the signer's index is read.
-func ValidateBody(parent *State, b *types.Block, coins Coins) (Diff, error) {
+func ValidateBody(parent *State, b *types.Block, coins Coins, opts ...Option) (Diff, error) {
+	o := options{verified: func(types.Hash) bool { return false }}
+	for _, set := range opts {
+		set(&o)
+	}
 	if len(b.Transactions) == 0 {
 		return Diff{}, broken(RuleNoCoinbase, "block without transactions")
 	}
@@ -105,7 +109,10 @@ func ValidateBody(parent *State, b *types.Block, coins Coins) (Diff, error) {
 	created := make(map[types.OutPoint]bool)
 	for i, tx := range b.Transactions {
 		if i > 0 {
-			spend, err := ValidateTransaction(parent, tx, view)
+			spend, err := validateUnsigned(parent, tx, view)
+			if err == nil && !o.verified(tx.ID()) {
+				err = verifyInputs(tx, view)
+			}
 			if err != nil {
 				return Diff{}, err
 			}

@@ -143,5 +143,5 @@ func replays() map[string]func(*fixture) types.Hash {
 // highS replaces s by n − s, which verifies wherever low-S is not asked for.
 func highS(vch []byte) {
 	s := new(big.Int).SetBytes(vch[33:])
-	s.Sub(secp256k1.S256().N, s).FillBytes(vch[33:])
+	s.Sub(secp256k1.Params().N, s).FillBytes(vch[33:])
 }

@@ -44,7 +44,7 @@ func signers(t *testing.T) []signer {
 		return v.R, v.S
 	}
 	return []signer{
-		{public(9), secp256k1.S256().N, func(d types.Hash) (r, s *big.Int) {
+		{public(9), secp256k1.Params().N, func(d types.Hash) (r, s *big.Int) {
 			return parse(secpecdsa.Sign(secret(9), d[:]).Serialize())
 		}},
 		{key, elliptic.P256().Params().N, func(d types.Hash) (r, s *big.Int) {
