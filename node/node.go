@@ -59,6 +59,7 @@ type Node struct {
 	store     *store.Store
 	builder   *template.Builder
 	templates *template.Source // nil: no payout
+	verified  *verified
 	log       *slog.Logger
 }
 
@@ -68,7 +69,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, store: s, Feed: work.NewFeed(), log: log}
+	n := &Node{cfg: cfg, store: s, Feed: work.NewFeed(), verified: newVerified(), log: log}
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -77,14 +78,15 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 
 func (n *Node) open() error {
 	var err error
-	if n.Chain, err = chain.New(n.cfg.Network, n.store, time.Now, n.log.With("component", "chain")); err != nil {
+	spare := consensus.Verified(n.verified.has)
+	if n.Chain, err = chain.New(n.cfg.Network, n.store, time.Now, n.log.With("component", "chain"), spare); err != nil {
 		return err
 	}
 	if n.Pool, err = mempool.New(poolChain{n.Chain}, mempool.DefaultConfig(), time.Now, n.log.With("component", "mempool")); err != nil {
 		return fmt.Errorf("open mempool: %w", err)
 	}
 	log := n.log.With("component", "template")
-	if n.builder, err = template.NewBuilder(n.Chain, n.Pool, coinbaseTag, log); err != nil {
+	if n.builder, err = template.NewBuilder(n.Chain, n.Pool, coinbaseTag, log, spare); err != nil {
 		return fmt.Errorf("open block templates: %w", err)
 	}
 	if n.cfg.Payout != nil {

@@ -54,6 +54,7 @@ type Manager struct {
 	store Store
 	now   func() time.Time
 	log   *slog.Logger
+	rules []consensus.Option
 	wake  chan struct{} // tells Run that a block was held; never blocks
 
 	mu      sync.RWMutex
@@ -64,10 +65,10 @@ type Manager struct {
 }
 
 // New resumes the chain that store holds, or starts it with the genesis block
-// of net. now is the wall clock.
-func New(net *consensus.Network, store Store, now func() time.Time, log *slog.Logger) (*Manager, error) {
+// of net. now is the wall clock; rules go to the validator.
+func New(net *consensus.Network, store Store, now func() time.Time, log *slog.Logger, rules ...consensus.Option) (*Manager, error) {
 	m := &Manager{
-		net: net, store: store, now: now, log: log,
+		net: net, store: store, now: now, log: log, rules: rules,
 		wake:    make(chan struct{}, 1),
 		held:    make(map[types.Hash]*types.Block),
 		changed: make(chan struct{}),

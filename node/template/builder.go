@@ -87,16 +87,17 @@ type Builder struct {
 	pool  Pool
 	tag   string
 	log   *slog.Logger
+	rules []consensus.Option
 	jobs  atomic.Uint64
 }
 
 // NewBuilder returns a builder. tag is a short text that its coinbases carry,
-// for people who look at the chain; it may be empty.
-func NewBuilder(chain Chain, pool Pool, tag string, log *slog.Logger) (*Builder, error) {
+// for people who look at the chain; it may be empty. rules go to the validator.
+func NewBuilder(chain Chain, pool Pool, tag string, log *slog.Logger, rules ...consensus.Option) (*Builder, error) {
 	if len(tag) > maxTag {
 		return nil, fmt.Errorf("coinbase tag of %d bytes: want at most %d", len(tag), maxTag)
 	}
-	return &Builder{chain: chain, pool: pool, tag: tag, log: log}, nil
+	return &Builder{chain: chain, pool: pool, tag: tag, log: log, rules: rules}, nil
 }
 
 // Mined returns a template on parent, the tip, that pays its reward to a
@@ -223,7 +224,7 @@ func (b *Builder) checked(parent *consensus.State, sel selection, build func(sel
 		if err != nil {
 			return nil, err
 		}
-		err = validate(parent, block, coins)
+		err = b.validate(parent, block, coins)
 		if err == nil {
 			return block, nil
 		}
@@ -242,11 +243,11 @@ func (b *Builder) checked(parent *consensus.State, sel selection, build func(sel
 }
 
 // validate applies every rule but those of the header.
-func validate(parent *consensus.State, block *types.Block, coins consensus.Coins) error {
+func (b *Builder) validate(parent *consensus.State, block *types.Block, coins consensus.Coins) error {
 	if err := parent.Network.CheckBlock(block); err != nil {
 		return err
 	}
-	_, err := consensus.ValidateBody(parent, block, coins)
+	_, err := consensus.ValidateBody(parent, block, coins, b.rules...)
 	return err
 }
 
