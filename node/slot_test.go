@@ -140,9 +140,8 @@ func TestSlotNoBusyLoop(t *testing.T) {
 				r.launch()
 				r.pass(602 * time.Second)
 				r.none()
-				r.signer.mu.Lock()
-				asked, signs := r.signer.asked, len(r.signer.calls)
-				r.signer.mu.Unlock()
+				asked, calls := r.signer.seen()
+				signs := len(calls)
 				if asked > c.maxAsked || signs > c.maxSigns || signs < c.minSigns {
 					t.Errorf("keys were asked for %d times (at most %d), signatures %d times (%d to %d)", asked, c.maxAsked, signs, c.minSigns, c.maxSigns)
 				}
@@ -153,7 +152,7 @@ func TestSlotNoBusyLoop(t *testing.T) {
 					t.Errorf("%d warnings that the slot closed, want 1", n)
 				}
 				r.pass(time.Hour)
-				if r.signer.asked != asked || len(r.signer.calls) != signs {
+				if again, calls := r.signer.seen(); again != asked || len(calls) != signs {
 					t.Error("the signer was asked after the slot closed")
 				}
 				r.stop()
@@ -209,7 +208,7 @@ func TestSlotSaveFails(t *testing.T) {
 				c.fail(&r.store)
 				r.launch()
 				r.pass(0)
-				if len(r.signer.calls) != 0 {
+				if _, calls := r.signer.seen(); len(calls) != 0 {
 					t.Error("the signer was asked for a block that is not known to be kept")
 				}
 				r.pass(retryDelay)
@@ -256,9 +255,9 @@ func TestSlotAnswerLostThenOtherKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.signer.keys = []uint8{r.index(0), r.index(1)}
-		hung := true
+		r.signer.hung = true
 		r.signer.reply[r.index(0)] = func(context.Context) error {
-			if hung {
+			if r.signer.isHung() {
 				return errLost
 			}
 			return nil
@@ -267,7 +266,7 @@ func TestSlotAnswerLostThenOtherKey(t *testing.T) {
 		r.launch()
 		r.pass(25 * time.Second)
 		r.none()
-		hung = false
+		r.signer.set(func() { r.signer.hung = false })
 		r.pass(retryDelay)
 		r.stop()
 		if a := r.one(); a.block.Header.ID() != r.signer.calls[0].block {
@@ -356,10 +355,10 @@ func TestSlotParentChanges(t *testing.T) {
 			r.launch()
 			r.pass(time.Second)
 			r.setTip(r.g.NextFallback("fallback"))
-			asked := r.signer.asked
+			asked, _ := r.signer.seen()
 			r.pass(time.Hour)
 			r.none()
-			if r.signer.asked != asked {
+			if again, _ := r.signer.seen(); again != asked {
 				t.Error("the signer was asked when there was no slot")
 			}
 			r.stop()
@@ -386,9 +385,11 @@ func TestSlotClockSetBack(t *testing.T) {
 // TestSlotStopsWhileWaiting: the driver ends at once whatever it waits for.
 func TestSlotStopsWhileWaiting(t *testing.T) {
 	for name, setup := range map[string]func(r *rig){
-		"for a turn":   func(r *rig) { r.signer.keys = []uint8{r.index(4)} },
-		"for a retry":  func(r *rig) { r.signer.keysErr = errAway },
-		"for a signer": func(r *rig) { r.signer.reply[r.index(0)] = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() } },
+		"for a turn":  func(r *rig) { r.signer.keys = []uint8{r.index(4)} },
+		"for a retry": func(r *rig) { r.signer.keysErr = errAway },
+		"for a signer": func(r *rig) {
+			r.signer.reply[r.index(0)] = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

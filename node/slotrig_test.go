@@ -238,7 +238,8 @@ type fakeSigner struct {
 	mu      sync.Mutex
 	keys    []uint8
 	keysErr error
-	asked   int // calls of Keys
+	hung    bool // for replies that look at it
+	asked   int  // calls of Keys
 	signed  map[uint8]types.Hash
 	calls   []signCall
 	// reply, when set for a key, decides what becomes of its next answers:
@@ -294,6 +295,13 @@ func (s *fakeSigner) SignSlot(ctx context.Context, p *consensus.Proposal) (sig [
 	return chaingen.ValidatorKey(types.Secp256k1, int(p.Index)).Sign(s.rig.g.Network().Digest(p)), nil
 }
 
+// seen returns how often the keys were asked for, and all requests to sign.
+func (s *fakeSigner) seen() (asked int, calls []signCall) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked, append([]signCall(nil), s.calls...)
+}
+
 // callsOf counts the calls for one key.
 func (s *fakeSigner) callsOf(index uint8) (n int) {
 	s.mu.Lock()
@@ -304,6 +312,12 @@ func (s *fakeSigner) callsOf(index uint8) (n int) {
 		}
 	}
 	return n
+}
+
+func (s *fakeSigner) isHung() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hung
 }
 
 // always is a reply that never changes.
