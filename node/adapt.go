@@ -40,8 +40,9 @@ func blocksOf(updates []chain.Update) []*types.Block {
 
 // rpcPool shows the mempool to the RPC server.
 type rpcPool struct {
-	pool *mempool.Pool
-	log  *slog.Logger
+	pool     *mempool.Pool
+	verified *verified
+	log      *slog.Logger
 }
 
 // synced is the pool as of the tip: without templates nobody else has it follow.
@@ -54,6 +55,9 @@ func (p rpcPool) synced() *mempool.Pool {
 
 func (p rpcPool) Add(tx *types.Transaction) (types.Hash, error) {
 	id, err := p.pool.Add(tx)
+	if err == nil {
+		p.verified.add(id)
+	}
 	return id, poolError(err)
 }
 

@@ -116,7 +116,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	}
 	log := n.log.With("component", "rpc")
 	server := rpc.New(rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version},
-		n.Chain, rpcPool{n.Pool, log}, rpcMining{n}, log)
+		n.Chain, rpcPool{n.Pool, n.verified, log}, rpcMining{n}, log)
 	g.Go(func() error { return server.Run(ctx, l) })
 	// A part that says "canceled" while nobody cancelled has failed.
 	if err := g.Wait(); err != nil && (ended.Err() == nil || !errors.Is(err, context.Canceled)) {
