@@ -74,14 +74,16 @@ func faultAt(t *testing.T, want *node, blocks []*types.Block, at int, after, reo
 			}
 			if reopen {
 				n.m = open(t, n.net, s)
+				n.check()
 			}
 			_, err = n.m.AddBlock(b)
+			n.check()
 		}
 		if _, blamed := consensus.RuleOf(err); err != nil && !blamed {
 			t.Fatalf("call %d, block %d: %v", at, i, err)
 		}
-		n.check()
 	}
+	n.check()
 	n.tip(want.m.Tip())
 	verify(t, n.net, s)
 	for _, b := range blocks {
