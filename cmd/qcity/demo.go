@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,13 +32,14 @@ own, sign every tenth block; this machine's CPU and any Stratum miner that
 connects mine the others. The first start makes everything in the data
 directory; later starts go on with the same chain. Ctrl-C ends it cleanly.
 
-The options from --threads on count when the devnet is made; afterwards they are
-in qcity.toml in the data directory.`,
+The options from --threads on are written to qcity.toml in the data directory when
+the devnet is made. Given at a later start they count for that start only.`,
 		Example: `  qcity demo
   qcity demo --data /srv/devnet
   qcity demo --data ./devnet --until-height 30 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.given = cmd.Flags().Changed
 			return runDemo(cmd.Context(), dir, o, until, asJSON)
 		},
 	}
@@ -51,8 +53,31 @@ in qcity.toml in the data directory.`,
 	f.StringVar(&o.rpc, "rpc", defaults.RPC.Listen, "JSON-RPC address")
 	f.StringVar(&o.api, "api", defaults.API.Listen, "status API address, on loopback; empty: off")
 	f.StringVar(&o.stratum, "stratum", defaults.Stratum.Listen, "Stratum address; empty: off")
-	f.Uint32Var(&o.interval, "interval", 0, "seconds between blocks; 0 takes the profile's")
+	f.Uint32Var(&o.interval, "interval", 0, "seconds between blocks of a new devnet; 0 takes the profile's")
 	return c
+}
+
+// override puts the options given on the command line over the configuration.
+func (o *demoOptions) override(c *configs.Config) error {
+	for flag, set := range map[string]func(){
+		"threads": func() { c.Miner.Threads = o.threads },
+		"payout":  func() { c.Payout = cmp.Or(o.payout, c.Payout) },
+		"rpc":     func() { c.RPC.Listen = o.rpc },
+		"api":     func() { c.API.Listen = o.api },
+		"stratum": func() { c.Stratum.Listen = o.stratum },
+	} {
+		if o.given(flag) {
+			set()
+		}
+	}
+	if !o.given("interval") || o.interval == 0 {
+		return nil
+	}
+	net, err := configs.LoadNetwork(c.NetworkName())
+	if err == nil && net.IntervalSeconds != o.interval {
+		err = fmt.Errorf("this devnet was made with %d seconds between blocks, which is part of the network: name another folder with --data for --interval %d", net.IntervalSeconds, o.interval)
+	}
+	return err
 }
 
 // display is where a demo's log lines and status go.
@@ -92,6 +117,9 @@ func runDemo(ctx context.Context, dir string, o demoOptions, until uint32, asJSO
 	file := filepath.Join(dir, configs.FileName)
 	cfg, err := configs.Load(file)
 	if err != nil {
+		return err
+	}
+	if err := o.override(&cfg); err != nil {
 		return err
 	}
 	d, err := newDisplay(dir, asJSON)

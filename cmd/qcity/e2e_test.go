@@ -205,7 +205,18 @@ func TestBadInput(t *testing.T) {
 			spoil: func(t *testing.T, dir string) {
 				edit(t, dir, "[rpc]\nlisten = \"127.0.0.1:0\"", fmt.Sprintf("[rpc]\nlisten = %q", busy.Addr()))
 			},
+			args: func(dir string) []string { return []string{"demo", "--data", dir} },
 			code: exitError, want: []string{"rpc.listen", "in use", busy.Addr().String()},
+		},
+		"another interval": {
+			args: func(dir string) []string { return []string{"demo", "--data", dir, "--interval", "7"} },
+			code: exitError, want: []string{"--data", "1 seconds"},
+		},
+		"port in use, by flag": {
+			args: func(dir string) []string {
+				return append(demoArgs(dir, 1000), "--stratum", busy.Addr().String())
+			},
+			code: exitError, want: []string{"stratum.listen", "in use", busy.Addr().String()},
 		},
 		"payout of another network": {
 			spoil: func(t *testing.T, dir string) {

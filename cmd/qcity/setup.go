@@ -36,8 +36,9 @@ const (
 	logFile     = "qcity.log"
 )
 
-// demoOptions are what the demo's flags may change when a devnet is made.
+// demoOptions are what the demo's flags may change.
 type demoOptions struct {
+	given    func(flag string) bool
 	threads  int
 	payout   string
 	rpc      string
