@@ -162,8 +162,8 @@ func (m rpcMining) Generate(ctx context.Context, pkScript []byte) (types.Hash, e
 	}
 	id := b.Header.ID()
 	result, err := m.n.Chain.AddBlock(b)
-	if err == nil && result == chain.Held {
-		err = fmt.Errorf("%w: the chain has come up to the clock: block %s of time %d is kept until it is due", rpc.ErrNotDue, id, b.Time)
+	if errors.Is(err, consensus.RuleTimeFuture) || (err == nil && result == chain.Held) {
+		err = fmt.Errorf("%w: the chain has come up to the clock, block %s would have time %d", rpc.ErrNotDue, id, b.Time)
 	}
 	return id, err
 }
