@@ -11,6 +11,7 @@ ARGS      ?=
 TESTFLAGS ?=
 FUZZTIME  ?= 30s
 BENCH     ?= .
+KILLS     ?= 3000
 
 # Where goroutines meet. The pure packages have none, and the hashing loops
 # only become slow.
@@ -19,7 +20,7 @@ RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc
 INTEROP = internal/interop/bitcoinjs
 
 .NOTPARALLEL:
-.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench fuzz clean
+.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +71,9 @@ $(INTEROP)/node_modules/.package-lock.json: $(INTEROP)/package-lock.json
 
 bench: ## all benchmarks (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+kill: ## kill -9 node, signer and worker KILLS times (make test does it 300 times)
+	QCITY_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./cmd/qcity
 
 fuzz: ## every fuzz target for FUZZTIME each (make test runs their seeds only)
 	@failed=; packages=$$($(GO) list ./...) || exit 1; \

@@ -126,6 +126,11 @@ func (k *killer) growBeyond(height uint32) {
 		if time.Now().After(deadline) {
 			k.t.Fatalf("the chain does not grow beyond %d\nnode: %s\nsigner: %s", height, k.node.tail(), k.signer.tail())
 		}
+		for _, p := range []*process{k.node, k.signer} {
+			if !alive(p.pid()) {
+				k.t.Fatalf("%v ended by itself:\n%s", p.args, p.tail())
+			}
+		}
 		tip, err := k.tip()
 		if err != nil {
 			pause(int64(10 * time.Millisecond)) // the node is starting
