@@ -25,7 +25,7 @@ func (s *Server) table() map[string]method {
 		"getblockcount":     {"", "height of the best block", s.getBlockCount},
 		"getblockhash":      {"height", "id of the best chain's block at a height", s.getBlockHash},
 		"getblockheader":    {"blockhash [verbose]", "a header: an object, or 80 bytes in hex", s.getBlockHeader},
-		"getdifficulty":     {"", "difficulty of the next block", s.getDifficulty},
+		"getdifficulty":     {"", "difficulty of the best block", s.getDifficulty},
 		"getslotinfo":       {"", "the next slot, its turns and windows, and the last slots", s.getSlotInfo},
 		"getvalidators":     {"", "the validator set", s.getValidators},
 

@@ -35,9 +35,20 @@ func (s *Server) getBlockHash(_ context.Context, a *args) (any, error) {
 	return id, err
 }
 
+// tip returns the state of the best chain and, as bitcoind's figures are the
+// best block's and not the next one's, the compact target of its block.
+func (s *Server) tip() (tip consensus.State, bits uint32, err error) {
+	tip = s.chain.Tip()
+	header, ok, err := s.chain.Header(tip.ID)
+	if err == nil && !ok {
+		err = fmt.Errorf("best block %s is not stored: check the chain with \"qcity chain verify\"", tip.ID)
+	}
+	return tip, header.Bits, err
+}
+
 func (s *Server) getDifficulty(context.Context, *args) (any, error) {
-	tip := s.chain.Tip()
-	return difficulty(tip.NextBits()), nil
+	_, bits, err := s.tip()
+	return difficulty(bits), err
 }
 
 // difficulty is bitcoind's figure: how much harder than 1d00ffff.
@@ -52,11 +63,17 @@ func difficulty(bits uint32) float64 {
 }
 
 func (s *Server) getBlockchainInfo(context.Context, *args) (any, error) {
-	tip, net := s.chain.Tip(), s.chain.Network()
+	tip, bits, err := s.tip()
+	if err != nil {
+		return nil, err
+	}
+	net := s.chain.Network()
+	// The parent's time is what lock times are held against, as Bitcoin's median
+	// is: times on this chain only rise.
 	return map[string]any{
 		"chain": net.Name, "networkid": net.ID,
 		"blocks": tip.Height, "headers": tip.Height, "bestblockhash": tip.ID,
-		"bits": bitsText(tip.NextBits()), "difficulty": difficulty(tip.NextBits()),
+		"bits": bitsText(bits), "difficulty": difficulty(bits),
 		"time": tip.Time, "mediantime": tip.Time,
 		"verificationprogress": 1, "initialblockdownload": false,
 		"chainwork": fmt.Sprintf("%064x", tip.Work.Bytes32()), "signedslots": tip.SignedSlots,

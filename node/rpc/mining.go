@@ -174,23 +174,33 @@ func refusalWord(r consensus.Rule) string {
 }
 
 func (s *Server) getMiningInfo(context.Context, *args) (any, error) {
-	tip := s.chain.Tip()
+	tip, bits, err := s.tip()
+	if err != nil {
+		return nil, err
+	}
 	rate, err := s.networkHashRate(&tip)
 	if err != nil {
 		return nil, err
 	}
+	target := tip.NextTarget()
 	return map[string]any{
-		"blocks": tip.Height, "difficulty": difficulty(tip.NextBits()), "bits": bitsText(tip.NextBits()),
+		"blocks": tip.Height, "difficulty": difficulty(bits), "bits": bitsText(bits),
 		"networkhashps": rate, "localhashps": s.mining.HashRate(), "pooledtx": len(s.pool.Entries()),
+		"next": map[string]any{
+			"height": tip.ChildHeight(), "bits": bitsText(tip.NextBits()), "difficulty": difficulty(tip.NextBits()),
+			"target": fmt.Sprintf("%064x", target.Bytes32()),
+		},
 		"chain": s.chain.Network().Name, "warnings": []string{},
 	}, nil
 }
 
 // networkHashRate estimates hashes per second over the last 120 blocks, as
-// bitcoind's getnetworkhashps does. Signed blocks count as their bits say.
+// bitcoind's getnetworkhashps does. Signed blocks count for fork choice as if
+// mined (C6), but nobody hashed for them.
 func (s *Server) networkHashRate(tip *consensus.State) (float64, error) {
 	const window = 120
-	id, ok, err := s.chain.BestID(tip.Height - min(tip.Height, window))
+	start := tip.Height - min(tip.Height, window)
+	id, ok, err := s.chain.BestID(start)
 	if err != nil || !ok {
 		return 0, err
 	}
@@ -200,6 +210,21 @@ func (s *Server) networkHashRate(tip *consensus.State) (float64, error) {
 	}
 	work := tip.Work
 	work.Sub(&work, &from.Work)
+	n := tip.Network.N
+	for h := (start/n + 1) * n; h <= tip.Height; h += n {
+		id, ok, err := s.chain.BestID(h)
+		if err != nil || !ok {
+			return 0, err
+		}
+		header, _, err := s.chain.Header(id)
+		if err != nil {
+			return 0, err
+		}
+		if target, err := types.CompactToTarget(header.Bits); err == nil && header.IsSigned() {
+			signed := types.Work(&target)
+			work.Sub(&work, &signed)
+		}
+	}
 	return work.Float64() / float64(tip.Time-from.Time), nil
 }
 

@@ -272,7 +272,7 @@ func (s *Server) getTxOut(_ context.Context, a *args) (any, error) {
 		if _, spent := s.pool.Spender(o); spent {
 			return nil, nil
 		}
-		if e, in := s.pool.Entry(id); !ok && in && int(n) < len(e.Tx.Outputs) {
+		if e, in := s.pool.Entry(id); !ok && in && spendable(e.Tx, n) {
 			coin, ok, confirmations = consensus.Coin{Output: e.Tx.Outputs[n]}, true, 0
 		}
 	}
@@ -283,6 +283,15 @@ func (s *Server) getTxOut(_ context.Context, a *args) (any, error) {
 		"bestblock": tip.ID, "confirmations": confirmations, "value": amount(coin.Output.Value),
 		"scriptPubKey": s.scriptJSON(coin.Output.PkScript), "coinbase": coin.Coinbase,
 	}, nil
+}
+
+// spendable reports whether a transaction has an output n that makes a coin.
+func spendable(tx *types.Transaction, n uint32) bool {
+	if int64(n) >= int64(len(tx.Outputs)) {
+		return false
+	}
+	t, err := types.ParseTemplate(tx.Outputs[n].PkScript)
+	return err == nil && t.Kind != types.NullData
 }
 
 func (s *Server) validateAddress(_ context.Context, a *args) (any, error) {
