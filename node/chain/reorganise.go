@@ -109,7 +109,7 @@ func (w *walk) connect(parent, e *Entry, b *types.Block) error {
 	if err != nil {
 		return err
 	}
-	state, diff, err := consensus.Connect(&parent.State, b, coins, w.m.rules...)
+	state, diff, err := consensus.Connect(&parent.State, b, coins, verifyAhead(b, coins, w.m.rules)...)
 	if err != nil {
 		return err
 	}

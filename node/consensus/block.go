@@ -93,10 +93,7 @@ func Connect(parent *State, b *types.Block, coins Coins, opts ...Option) (State,
 // checked with the very rules the network will apply. A CoinOnline is expected
 // when VchBlockSig is not empty; of it only the signer's index is read.
 func ValidateBody(parent *State, b *types.Block, coins Coins, opts ...Option) (Diff, error) {
-	o := options{verified: func(types.Hash) bool { return false }}
-	for _, set := range opts {
-		set(&o)
-	}
+	o := collect(opts)
 	if len(b.Transactions) == 0 {
 		return Diff{}, broken(RuleNoCoinbase, "block without transactions")
 	}
@@ -110,7 +107,7 @@ func ValidateBody(parent *State, b *types.Block, coins Coins, opts ...Option) (D
 	for i, tx := range b.Transactions {
 		if i > 0 {
 			spend, err := validateUnsigned(parent, tx, view)
-			if err == nil && !o.verified(tx.ID()) {
+			if err == nil && !o.isVerified(tx.ID()) {
 				err = verifyInputs(tx, view)
 			}
 			if err != nil {

@@ -1,6 +1,8 @@
 package consensus
 
 import (
+	"slices"
+
 	"qcitycoin.org/qcity/node/types"
 )
 
@@ -118,14 +120,32 @@ func ValidateTransaction(parent *State, tx *types.Transaction, coins Coins) (Spe
 type Option func(*options)
 
 type options struct {
-	verified func(txid types.Hash) bool
+	verified []func(txid types.Hash) bool
 }
 
 // Verified spares the signature checks of transactions the caller has verified
 // before. That is sound because the checks depend on nothing but the id: it
 // commits to the transaction, and through the outpoints to every script spent.
+// Of several such options each counts.
 func Verified(known func(txid types.Hash) bool) Option {
-	return func(o *options) { o.verified = known }
+	return func(o *options) { o.verified = append(o.verified, known) }
+}
+
+// IsVerified reports whether opts spare the signature checks of a transaction.
+func IsVerified(txid types.Hash, opts ...Option) bool {
+	o := collect(opts)
+	return o.isVerified(txid)
+}
+
+func collect(opts []Option) (o options) {
+	for _, set := range opts {
+		set(&o)
+	}
+	return o
+}
+
+func (o *options) isVerified(txid types.Hash) bool {
+	return slices.ContainsFunc(o.verified, func(known func(types.Hash) bool) bool { return known(txid) })
 }
 
 // validateUnsigned applies every rule about a transaction but its signatures.
