@@ -52,6 +52,6 @@ func (s *Source) SubmitSolution(_ context.Context, sol work.Solution) (work.Outc
 		s.log.Error("solved block refused", "block", block.Header.ID(), "height", t.Job.Height, "err", err)
 		return work.Rejected, id, fmt.Errorf("block %s at height %d: %w", block.Header.ID(), t.Job.Height, err)
 	}
-	s.log.Info("block found", "block", block.Header.ID(), "height", t.Job.Height, "outcome", outcome)
+	s.log.Debug("block found", "block", block.Header.ID(), "height", t.Job.Height, "outcome", outcome)
 	return outcome, id, nil
 }
