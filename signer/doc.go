@@ -16,8 +16,9 @@
 //     but never lead to a second one.
 //   - Without its journal, or with that of another network, it does not start.
 //     Only CreateJournal makes one; lost state is never taken for an empty past.
-//   - A wrong PIN is tried once. The refusal is kept on disk, and the same PIN is
-//     not shown to the same token again.
+//   - A wrong PIN is tried once, whatever is killed meanwhile: a PIN that the
+//     token never accepted is shown to it only after that was written to disk
+//     (pins.json). A PIN that it accepted before never needs a person.
 //
 // The node talks to it over a Unix socket (Server, Client). The claim-first order
 // and the interchange ideas are those of EIP-3076

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -223,8 +224,69 @@ func TestSoftHSMWrongPIN(t *testing.T) {
 	if err := open(vaultPIN); err != nil || v.logins(t) != 3 {
 		t.Fatalf("right PIN: %d logins, %v", v.logins(t), err)
 	}
-	if list, err := (pinLedger{v.dir + "/pin-refused.json"}).load(); err != nil || len(list) != 0 {
-		t.Fatalf("still held against the token: %v, %v", list, err)
+	l := newPINLedger(v.dir + "/" + pinsFile)
+	if err := l.load(); err != nil || len(l.pins.Refused) != 0 || len(l.pins.Logins) != 1 || l.pins.Logins[0].State != loginAccepted {
+		t.Fatalf("still held against the token: %+v, %v", l.pins, err)
+	}
+}
+
+func (v *vault) order(tb testing.TB, fault string) {
+	tb.Helper()
+	if err := os.WriteFile(v.dir+"/fault", []byte(fault), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// TestSoftHSMLoginCutOff ends the worker in the middle of a login. With a PIN
+// that the token never accepted a person must touch the file; with one it did
+// accept the signer starts all the same.
+func TestSoftHSMLoginCutOff(t *testing.T) {
+	v := newVault(t)
+	v.generate(t, types.Secp256k1)
+	v.found(t)
+	open := func() error {
+		d, err := Open(patience(t), v.config, v.network, quiet())
+		if err == nil {
+			err = d.close()
+		}
+		return err
+	}
+	v.order(t, "C_Login crash -")
+	for _, start := range []string{"cut off", "next start"} {
+		if err := open(); !IsTerminal(err) || !strings.Contains(err.Error(), "touch "+v.dir+"/pin") || v.logins(t) != 1 {
+			t.Fatalf("%s: %d logins, %v", start, v.logins(t), err)
+		}
+	}
+	touch(t, v.dir+"/pin")
+	if err := open(); err != nil || v.logins(t) != 2 {
+		t.Fatalf("touched: %d logins, %v", v.logins(t), err)
+	}
+	v.order(t, "C_Login crash -")
+	if err := open(); err != nil || v.logins(t) != 4 {
+		t.Fatalf("cut off with an accepted PIN: %d logins, %v", v.logins(t), err)
+	}
+}
+
+// TestSoftHSMPINChangedMeanwhile: the worker logs in again by itself and is
+// refused. That one login is all the token sees, also after a restart.
+func TestSoftHSMPINChangedMeanwhile(t *testing.T) {
+	v := newVault(t)
+	v.generate(t, types.Secp256k1)
+	v.found(t)
+	d := need[*Daemon](t)(Open(patience(t), v.config, v.network, quiet()))
+	v.order(t, "C_Login always A0") // CKR_PIN_INCORRECT
+	if err := syscall.Kill(d.worker.Status().PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	key := v.config.Keys[0].PublicKey
+	if _, err := d.tokens.Sign(patience(t), key, [32]byte{1}); !errors.Is(err, worker.ErrPINIncorrect) || !IsTerminal(d.tokens.Ready(key)) {
+		t.Fatalf("%v, %v", err, d.tokens.Ready(key))
+	}
+	if err := d.close(); err != nil || v.logins(t) != 2 {
+		t.Fatalf("%d logins, %v", v.logins(t), err)
+	}
+	if _, err := Open(patience(t), v.config, v.network, quiet()); !IsTerminal(err) || !strings.Contains(err.Error(), "was refused") || v.logins(t) != 2 {
+		t.Fatalf("next start: %d logins, %v", v.logins(t), err)
 	}
 }
 
@@ -285,7 +347,7 @@ func TestSoftHSMImportedKey(t *testing.T) {
 	k.PublicKey, k.KeyLabel = need[types.PublicKey](t)(types.NewPublicKey(types.P256, point)), "imported"
 	v.found(t)
 	_, err := Open(patience(t), v.config, v.network, quiet())
-	if !IsTerminal(err) || !errors.Is(err, worker.ErrKeyUnprotected) || !strings.Contains(err.Error(), "allowExtractable") {
+	if !IsTerminal(err) || !errors.Is(err, worker.ErrKeyUnprotected) || !strings.Contains(err.Error(), "allow_extractable") {
 		t.Fatalf("refused: %v", err)
 	}
 	k.AllowExtractable = true

@@ -23,7 +23,7 @@ type hsm interface {
 // tokens is the Token of the daemon: its configured keys, each in its token.
 type tokens struct {
 	hsm    hsm
-	ledger pinLedger
+	ledger *pinLedger
 	clock  func() time.Time
 	log    *slog.Logger
 	keys   []*heldKey
@@ -43,7 +43,7 @@ type heldKey struct {
 var errNotTried = errors.New("its token was not looked at yet")
 
 func newTokens(h hsm, c *Config, clock func() time.Time, log *slog.Logger) *tokens {
-	t := &tokens{hsm: h, ledger: pinLedger{c.besideJournal("pin-refused.json")}, clock: clock, log: log}
+	t := &tokens{hsm: h, ledger: newPINLedger(c.besideJournal(pinsFile)), clock: clock, log: log}
 	for _, k := range c.Keys {
 		t.keys = append(t.keys, &heldKey{KeyConfig: k, err: errNotTried})
 	}
@@ -83,7 +83,7 @@ func (t *tokens) Sign(ctx context.Context, key types.PublicKey, digest [32]byte)
 	var fault *worker.Error
 	if errors.As(err, &fault) {
 		// Not ready, until prepare has seen token and key again.
-		t.set(k, ref, keyFault(err, true))
+		t.set(k, ref, t.keyFault(k, ref.Token, err, true))
 	}
 	return sig, err
 }
@@ -100,12 +100,13 @@ func (t *tokens) set(k *heldKey, ref worker.KeyRef, err error) {
 // the error joins what is new about them.
 func (t *tokens) prepare(ctx context.Context) error {
 	var errs []error
+	logins := make(map[worker.TokenRef]error)
 	for _, k := range t.keys {
 		old := t.Ready(k.PublicKey)
 		if old == nil || IsTerminal(old) {
 			continue
 		}
-		ref, err := t.open(ctx, k)
+		ref, err := t.open(ctx, k, logins)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -128,7 +129,9 @@ func (t *tokens) prepare(ctx context.Context) error {
 	return nil
 }
 
-func (t *tokens) open(ctx context.Context, k *heldKey) (worker.KeyRef, error) {
+// open finds a key. logins holds how the logins of this round ended: a token
+// with several keys sees one.
+func (t *tokens) open(ctx context.Context, k *heldKey, logins map[worker.TokenRef]error) (worker.KeyRef, error) {
 	info, err := t.hsm.FindToken(ctx, k.TokenLabel, k.TokenSerial)
 	if err != nil {
 		return worker.KeyRef{}, keyFault(err, k.seen)
@@ -138,13 +141,18 @@ func (t *tokens) open(ctx context.Context, k *heldKey) (worker.KeyRef, error) {
 		Algorithm: worker.Algorithm(k.PublicKey.Algorithm),
 		PublicKey: worker.PublicKey(k.PublicKey.Point),
 	}
-	if err := t.login(ctx, ref.Token, k.PINFile); err != nil {
+	err, done := logins[ref.Token]
+	if !done {
+		err = t.login(ctx, ref.Token, k.PINFile)
+		logins[ref.Token] = err
+	}
+	if err != nil {
 		return worker.KeyRef{}, err
 	}
 	// Exactly one key of this curve with this public point, or an error.
 	key, err := t.hsm.FindKey(ctx, ref.Token, worker.KeyQuery{Algorithm: ref.Algorithm, PublicKey: ref.PublicKey})
 	if err != nil {
-		return worker.KeyRef{}, keyFault(err, k.seen)
+		return worker.KeyRef{}, t.keyFault(k, ref.Token, err, k.seen)
 	}
 	return ref, t.check(k, &key)
 }
@@ -152,41 +160,31 @@ func (t *tokens) open(ctx context.Context, k *heldKey) (worker.KeyRef, error) {
 // check judges a key as found in its token.
 func (t *tokens) check(k *heldKey, found *worker.Key) error {
 	if k.KeyLabel != "" && found.Label != k.KeyLabel {
-		return &TerminalError{fmt.Errorf("in token %q it has the label %q, not %q: correct keyLabel or publicKey", k.TokenLabel, found.Label, k.KeyLabel)}
+		return &TerminalError{fmt.Errorf("in token %q it has the label %q, not %q: correct label or public_key", k.TokenLabel, found.Label, k.KeyLabel)}
 	}
 	err := found.Attributes.Check()
 	if err == nil {
 		return nil
 	}
 	if !k.AllowExtractable || found.Attributes.Sign == worker.False {
-		return &TerminalError{fmt.Errorf("%w (or set allowExtractable if losing this key is of no account)", err)}
+		return &TerminalError{fmt.Errorf("%w (or set allow_extractable if losing this key is of no account)", err)}
 	}
-	t.log.Warn("using a key that may leave its token, as allowExtractable permits", "key", k.PublicKey, "why", err)
+	t.log.Warn("using a key that may leave its token, as allow_extractable permits", "key", k.PublicKey, "why", err)
 	return nil
 }
 
-// login shows the PIN to the token once, unless the token refused it before.
-func (t *tokens) login(ctx context.Context, token worker.TokenRef, pinFile string) error {
-	pin, err := readPIN(pinFile)
-	if err != nil {
-		return &TerminalError{err}
+// keyFault is keyFault for a call that may have logged in again by itself: a
+// PIN that the token has come to refuse is not shown to it at the next start.
+func (t *tokens) keyFault(k *heldKey, token worker.TokenRef, err error, seen bool) error {
+	if !refusesPIN(err) {
+		return keyFault(err, seen)
 	}
-	defer clear(pin)
-	if err := t.ledger.check(token, pin); err != nil {
-		return &TerminalError{err}
+	f, fileErr := readPIN(k.PINFile)
+	if fileErr == nil {
+		fileErr = t.ledger.withdrawn(token, f, t.clock())
+		clear(f.pin)
 	}
-	err = t.hsm.Login(ctx, token, pin)
-	switch {
-	case err == nil:
-		return t.ledger.accepted(token)
-	case errors.Is(err, worker.ErrPINIncorrect), errors.Is(err, worker.ErrPINInvalid):
-		err = fmt.Errorf("correct the PIN in %s; it was tried once and will not be tried again: %w", pinFile, err)
-		return &TerminalError{errors.Join(err, t.ledger.refused(token, pinFile, pin, t.clock()))}
-	case errors.Is(err, worker.ErrTokenNotFound), errors.Is(err, worker.ErrDown):
-		return err // the PIN was not shown to anyone
-	}
-	// What became of the PIN is not known, so it is not tried again by itself.
-	return &TerminalError{err}
+	return &TerminalError{errors.Join(err, fileErr)}
 }
 
 // keyFault marks the failures that only a person can end. seen: the key was

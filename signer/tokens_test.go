@@ -47,12 +47,12 @@ func TestReadPIN(t *testing.T) {
 		{"missing", filepath.Join(dir, "none"), "", "no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			pin, err := readPIN(c.path)
-			if c.err == "" && (err != nil || string(pin) != c.want) {
-				t.Fatalf("%q, %v", pin, err)
+			f, err := readPIN(c.path)
+			if c.err == "" && (err != nil || string(f.pin) != c.want) {
+				t.Fatalf("%q, %v", f.pin, err)
 			}
-			if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || pin != nil) {
-				t.Fatalf("%q, %v; want %q", pin, err, c.err)
+			if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || f.pin != nil) {
+				t.Fatalf("%q, %v; want %q", f.pin, err, c.err)
 			}
 		})
 	}
@@ -68,44 +68,6 @@ func TestPINFileOfAnotherUser(t *testing.T) {
 	}
 	if _, err := readPIN(path); err == nil || !strings.Contains(err.Error(), "chown") {
 		t.Fatalf("got %v", err)
-	}
-}
-
-func TestPINLedger(t *testing.T) {
-	path := t.TempDir() + "/pin-refused.json"
-	l := pinLedger{path}
-	a, b := worker.TokenRef{Label: "a", Serial: "1"}, worker.TokenRef{Label: "b", Serial: "2"}
-	day := time.Date(2026, 11, 23, 4, 5, 6, 0, time.UTC)
-	if err := errors.Join(l.check(a, []byte("1111")), l.refused(a, "/etc/pin-a", []byte("1111"), day), l.refused(b, "/etc/pin-b", []byte("2222"), day)); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.check(a, []byte("1111")); err == nil || !strings.Contains(err.Error(), "/etc/pin-a") || !strings.Contains(err.Error(), "2026-11-23") {
-		t.Fatalf("got %v", err)
-	}
-	if err := errors.Join(l.check(a, []byte("2222")), l.check(b, []byte("1111"))); err != nil {
-		t.Fatalf("another PIN or token: %v", err)
-	}
-	content, err := os.ReadFile(path)
-	if err != nil || strings.Contains(string(content), "1111") {
-		t.Fatalf("the PIN itself is in the file, or: %v", err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Fatalf("%v, %v", info.Mode(), err)
-	}
-	if err := l.accepted(a); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.check(a, []byte("1111")); err != nil {
-		t.Fatalf("after the token accepted a PIN: %v", err)
-	}
-	if err := l.check(b, []byte("2222")); err == nil {
-		t.Fatal("the other token's refusal was forgotten too")
-	}
-	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.check(a, []byte("9")); err == nil || !strings.Contains(err.Error(), path) {
-		t.Fatalf("damaged: %v", err)
 	}
 }
 
@@ -155,6 +117,10 @@ func fakeTokens(t *testing.T, change func(*KeyConfig)) (*fakeHSM, *tokens) {
 
 func fault(k worker.Kind) error { return &worker.Error{Kind: k, Message: "told to fail: " + string(k)} }
 
+func returned(function string, rv worker.RV) error {
+	return &worker.Error{Kind: worker.ErrReturned, Function: function, RV: rv, Message: "told to fail"}
+}
+
 // TestKeyFaults has each way a key can fail to become ready, and whether it is
 // looked at again by itself.
 func TestKeyFaults(t *testing.T) {
@@ -174,6 +140,10 @@ func TestKeyFaults(t *testing.T) {
 		{"locked PIN", func(f *fakeHSM) { f.login = fault(worker.ErrPINLocked) }, nil, true, 1},
 		{"final try", func(f *fakeHSM) { f.login = fault(worker.ErrPINFinalTry) }, nil, true, 1},
 		{"login of unknown outcome", func(f *fakeHSM) { f.login = fault(worker.ErrDeadline) }, nil, true, 1},
+		{"login that went wrong in the token", func(f *fakeHSM) { f.login = returned("C_Login", 0x30) }, nil, true, 1},
+		{"module failed before the login", func(f *fakeHSM) { f.login = returned("C_OpenSession", 0x30) }, nil, false, 2},
+		{"worker cannot start", func(f *fakeHSM) { f.login = fault(worker.ErrStart) }, nil, false, 2},
+		{"logged in with another PIN", func(f *fakeHSM) { f.login = fault(worker.ErrAlreadyLoggedIn) }, nil, true, 1},
 		{"token pulled before login", func(f *fakeHSM) { f.login = fault(worker.ErrTokenNotFound) }, nil, false, 2},
 		{"no key", func(f *fakeHSM) { f.lookup = fault(worker.ErrKeyNotFound) }, nil, true, 1},
 		{"two keys", func(f *fakeHSM) { f.lookup = fault(worker.ErrKeyAmbiguous) }, nil, true, 1},
@@ -278,12 +248,12 @@ func TestConfigCheck(t *testing.T) {
 		{"socket", "socket", func(c *Config) { c.Socket = "" }},
 		{"worker", "worker", func(c *Config) { c.Worker = "" }},
 		{"module", "module", func(c *Config) { c.Module = "" }},
-		{"rate", "signaturesPerSecond", func(c *Config) { c.SignaturesPerSecond = -1 }},
+		{"rate", "signatures_per_second", func(c *Config) { c.SignaturesPerSecond = -1 }},
 		{"no keys", "keys: none", func(c *Config) { c.Keys = nil }},
 		{"no validator", "no validator", func(c *Config) { c.Keys[0].PublicKey = newSoftKey(types.P256, 9).public }},
 		{"twice", "listed twice", func(c *Config) { c.Keys[1].PublicKey = c.Keys[0].PublicKey }},
-		{"no label", "tokenLabel", func(c *Config) { c.Keys[0].TokenLabel = "" }},
-		{"no PIN file", "pinFile", func(c *Config) { c.Keys[0].PINFile = "" }},
+		{"no label", "token is missing", func(c *Config) { c.Keys[0].TokenLabel = "" }},
+		{"no PIN file", "pin_file", func(c *Config) { c.Keys[0].PINFile = "" }},
 		{"two PIN files", "two PIN files", func(c *Config) { c.Keys[1].PINFile = "q" }},
 	} {
 		cfg := good()

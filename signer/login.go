@@ -1,0 +1,120 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"qcitycoin.org/qcity/signer/worker"
+)
+
+// knownTries is how often a PIN that the token accepted before is shown to it
+// in one round when nothing is heard of the outcome.
+const knownTries = 3
+
+// login logs in to the token. A PIN that it never accepted is shown to it once,
+// and that is on disk before: only a person, by changing or touching the PIN
+// file, has it shown again. A PIN that it accepted before is free.
+func (t *tokens) login(ctx context.Context, token worker.TokenRef, path string) error {
+	f, err := readPIN(path)
+	if err != nil {
+		return &TerminalError{err}
+	}
+	defer clear(f.pin)
+	known, err := t.ledger.check(token, f)
+	if err != nil {
+		return err
+	}
+	if known {
+		err = t.showKnown(ctx, token, f)
+	} else {
+		err = t.showUnknown(ctx, token, f)
+	}
+	if refusesPIN(err) {
+		err = fmt.Errorf("correct the PIN in %s; it was tried once and will not be tried again: %w", path, err)
+		return &TerminalError{errors.Join(err, t.ledger.refused(token, f, t.clock()))}
+	}
+	if err != nil {
+		return err
+	}
+	if err := t.ledger.accepted(token, f, t.clock()); err != nil {
+		return fmt.Errorf("recording that token %s accepted its PIN: %w", token, err)
+	}
+	return nil
+}
+
+func (t *tokens) showUnknown(ctx context.Context, token worker.TokenRef, f pinFile) error {
+	if err := t.ledger.begin(token, f, t.clock()); err != nil {
+		return err
+	}
+	err := t.show(ctx, token, f)
+	switch {
+	case err == nil, refusesPIN(err):
+		return err
+	case mayHaveSeen(err):
+		return &TerminalError{fmt.Errorf("%w: %w", cutOff(token, f), err)}
+	}
+	// The token was not asked, so nothing is held against the PIN.
+	if undo := t.ledger.unseen(token); undo != nil {
+		err = errors.Join(err, undo)
+	}
+	return loginFault(err)
+}
+
+func (t *tokens) showKnown(ctx context.Context, token worker.TokenRef, f pinFile) (err error) {
+	for range knownTries {
+		err = t.show(ctx, token, f)
+		if err == nil || refusesPIN(err) {
+			return err
+		}
+		if !mayHaveSeen(err) || worker.Classify(err) == worker.ClassStop {
+			return loginFault(err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		t.log.Warn("login was cut off; the token accepted this PIN before, so it is tried again", "token", token.String(), "err", err)
+	}
+	return fmt.Errorf("logging in to token %s was cut off %d times and is tried again later: %w", token, knownTries, err)
+}
+
+// show waits for the outcome even when ctx ends: giving up would leave it
+// unknown, and the worker brings the login to its end in any case.
+func (t *tokens) show(ctx context.Context, token worker.TokenRef, f pinFile) error {
+	return t.hsm.Login(context.WithoutCancel(ctx), token, f.pin)
+}
+
+func refusesPIN(err error) bool {
+	return errors.Is(err, worker.ErrPINIncorrect) || errors.Is(err, worker.ErrPINInvalid)
+}
+
+// mayHaveSeen reports whether the token may have been shown the PIN in a login
+// that failed, and may have judged it, though nothing is known of that.
+func mayHaveSeen(err error) bool {
+	var e *worker.Error
+	if !errors.As(err, &e) {
+		return true
+	}
+	switch e.Kind {
+	case worker.ErrTokenNotFound, worker.ErrTokenAmbiguous, worker.ErrTokenNotReady,
+		worker.ErrPINLocked, worker.ErrPINExpired, worker.ErrPINFinalTry,
+		worker.ErrAlreadyLoggedIn, worker.ErrBadRequest,
+		worker.ErrModule, worker.ErrStart, worker.ErrDown, worker.ErrClosed:
+		return false
+	case worker.ErrReturned: // by a call before C_Login, or by C_Login itself
+		return e.Function == "" || e.Function == "C_Login"
+	}
+	return true
+}
+
+// loginFault is keyFault for a login whose PIN was not refused.
+func loginFault(err error) error {
+	var e *worker.Error
+	switch {
+	case !errors.As(err, &e):
+		return err
+	case e.Kind == worker.ErrAlreadyLoggedIn, e.Kind == worker.ErrReturned && worker.Classify(err) == worker.ClassStop:
+		return &TerminalError{err}
+	}
+	return keyFault(err, false)
+}
