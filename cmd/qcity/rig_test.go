@@ -99,7 +99,11 @@ func (k *rig) makeNetwork(keys []configs.SignerKey) {
 	if k.net, err = consensus.NewNetwork(p); err != nil {
 		k.t.Fatal(err)
 	}
-	if err := signer.CreateJournal(filepath.Join(k.dir, "journal"), k.net.ID, p.Validators, 0); err != nil {
+	journal := filepath.Join(k.dir, "journal")
+	if err := signer.CreateJournal(journal, k.net.ID, p.Validators, 0); err != nil {
+		k.t.Fatal(err)
+	}
+	if err := recordPINs(journal, k.dir, keys); err != nil {
 		k.t.Fatal(err)
 	}
 }

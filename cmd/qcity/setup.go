@@ -128,7 +128,11 @@ func makeDevnet(ctx context.Context, dir string, o demoOptions, log *slog.Logger
 		return err
 	}
 	log.Info("devnet made", "network", net.ID, "hashRate", hashRate(rate), "bits", fmt.Sprintf("%08x", uint32(params.GenesisBits)))
-	if err := signer.CreateJournal(filepath.Join(dir, signerDir, "journal"), net.ID, params.Validators, 0); err != nil {
+	journal := filepath.Join(dir, signerDir, "journal")
+	if err := signer.CreateJournal(journal, net.ID, params.Validators, 0); err != nil {
+		return err
+	}
+	if err := recordPINs(journal, dir, keys); err != nil {
 		return err
 	}
 	if o.payout == "" {
@@ -137,6 +141,18 @@ func makeDevnet(ctx context.Context, dir string, o demoOptions, log *slog.Logger
 		}
 	}
 	return writeDemoConfig(dir, module, keys, rate, o)
+}
+
+// recordPINs notes that the tokens, which were just made, accepted their PINs:
+// no login of the signer then ends with a question to a person.
+func recordPINs(journal, dir string, keys []configs.SignerKey) error {
+	for _, k := range keys {
+		token := worker.TokenRef{Label: k.Token, Serial: k.Serial}
+		if err := signer.RecordAcceptedPIN(journal, token, filepath.Join(dir, k.PINFile)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // scaleProfile changes the block interval of a profile, and with it every time
