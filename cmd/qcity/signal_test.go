@@ -29,10 +29,10 @@ func family(pid int) (pids []int) {
 	return pids
 }
 
+// alive reports whether a process runs; a zombie does not.
 func alive(pid int) bool {
-	// A zombie has no command line any more.
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && len(text) > 0
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(text), ") Z ")
 }
 
 // TestDemoEnds: Ctrl-C ends a demo with exit code 0; kill -9 of the demo takes
