@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"node/p2p":                {"node/types", "node/consensus"},
 	"node/syncer":             {"node/types", "node/consensus"},
 	"node/rpc":                {"node/types", "node/consensus", "miner/work"},
+	"node/simulate":           {},
 	"node/issuer/...":         {"node/types", "node/ledger", "node/issuer/..."},
 	"node":                    {"node/...", "miner/work", "internal/durable"},
 
