@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // DirLock is the exclusive right to a data directory. It is a bare file
@@ -64,19 +65,26 @@ func (l *DirLock) Unlock() error {
 	return errors.Join(syscall.Ftruncate(l.fd, 0), syscall.Close(l.fd))
 }
 
+// lockGrace is how long a lock may be held by nobody in particular: a process
+// killed between fork and exec leaves a child that has its descriptors, and so
+// its locks, until the exec closes them. On a loaded machine that takes a while.
+const lockGrace = 2 * time.Second
+
 // flock takes flock(2), which belongs to the open file: the kernel drops it
 // when the process dies, so that a forgotten lock never blocks a restart.
 func flock(fd int) error {
-	for {
+	for deadline := time.Now().Add(lockGrace); ; {
 		err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, syscall.EINTR):
-		case errors.Is(err, syscall.EWOULDBLOCK):
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return fmt.Errorf("flock: %w", err)
+		case time.Now().After(deadline):
 			return ErrInUse
 		default:
-			return fmt.Errorf("flock: %w", err)
+			time.Sleep(lockGrace / 100)
 		}
 	}
 }
