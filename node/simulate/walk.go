@@ -13,7 +13,7 @@ const (
 	giveUpLack   = 1 << 13
 
 	// Far from the point where something is decided many blocks are drawn at once.
-	shortJump, longJump = 8, 64
+	shortJump, longJump, hugeJump = 8, 64, 1024
 )
 
 // walker runs single attacks. It is read only: one serves all goroutines.
@@ -27,6 +27,7 @@ type walker struct {
 	wait    *picker
 	short   *picker
 	long    *picker
+	huge    *picker
 }
 
 func newWalker(m Model, depth int) *walker {
@@ -38,6 +39,7 @@ func newWalker(m Model, depth int) *walker {
 		wait:   newPicker(poisson(OpenIntervals * m.Q)),
 		short:  newPicker(binomial(shortJump, m.Q)),
 		long:   newPicker(binomial(longJump, m.Q)),
+		huge:   newPicker(binomial(hugeJump, m.Q)),
 	}
 	if m.Rules == Literal {
 		w.perSlot = m.N - 1
@@ -79,7 +81,12 @@ func (w *walker) free(r *rand.PCG) (deepest, lack int) {
 			return w.depth, 0
 		case behind > w.lack:
 			return deepest, behind
-		case behind > longJump || -behind > 2*longJump: // a slot may give the honest branch two heights
+		// Ahead he needs twice the distance: a slot may give the honest branch two
+		// heights for a block.
+		case behind > hugeJump || -behind > 2*hugeJump:
+			won := w.huge.draw(r)
+			attacker, mined = attacker+won, hugeJump-won
+		case behind > longJump || -behind > 2*longJump:
 			won := w.long.draw(r)
 			attacker, mined = attacker+won, longJump-won
 		case behind > shortJump:
