@@ -68,7 +68,7 @@ func (l *DirLock) Unlock() error {
 // lockGrace is how long a lock may be held by nobody in particular: a process
 // killed between fork and exec leaves a child that has its descriptors, and so
 // its locks, until the exec closes them. On a loaded machine that takes a while.
-const lockGrace = 2 * time.Second
+const lockGrace = time.Second
 
 // flock takes flock(2), which belongs to the open file: the kernel drops it
 // when the process dies, so that a forgotten lock never blocks a restart.
