@@ -6,6 +6,7 @@ import (
 	"html"
 	"io"
 	"math"
+	"strconv"
 )
 
 // Point is a probability at a number of confirmations.
@@ -26,7 +27,7 @@ const (
 	plotLeft, plotRight     = 80.0, 720.0
 	plotTop, plotBottom     = 60.0, 460.0
 	legendStep              = 20.0
-	mostDecades             = 9
+	mostDecades             = 7
 )
 
 // chartColours are told apart by people who see colours differently as well
@@ -41,7 +42,7 @@ type chart struct {
 }
 
 // WriteChart draws an SVG of curves over confirmations, with a logarithmic scale
-// of probability. What is too small for it lies on its lower edge.
+// of probability. Lines end on its lower edge where the values are too small.
 func WriteChart(w io.Writer, title string, curves []Curve) error {
 	c := chart{last: 2, decades: 1}
 	for _, curve := range curves {
@@ -92,7 +93,7 @@ func (c *chart) axes() {
 	for d := range c.decades + 1 {
 		y := c.y(math.Pow10(-d))
 		c.line(plotLeft, y, plotRight, y, "#ddd")
-		c.text(plotLeft-8, y+4, "end", fmt.Sprintf("%g %%", math.Pow10(2-d)))
+		c.text(plotLeft-8, y+4, "end", strconv.FormatFloat(math.Pow10(2-d), 'f', -1, 64)+" %")
 	}
 	for z := 1; z <= c.last; z += tick(c.last) {
 		c.line(c.x(z), plotBottom, c.x(z), plotBottom+5, "#444")
@@ -128,6 +129,9 @@ func (c *chart) curve(i int, curve Curve) {
 		c.WriteString(`"/>` + "\n")
 	}
 	for _, p := range curve.Dots {
+		if p.P == 0 {
+			continue // no success among the trials: a logarithm has no place for it
+		}
 		fmt.Fprintf(c, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", c.x(p.Z), c.y(p.P), colour)
 	}
 	y := plotTop + legendStep*float64(i)

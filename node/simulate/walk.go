@@ -89,7 +89,7 @@ func (w *walker) free(r *rand.PCG) (deepest, lack int) {
 		case behind > longJump || -behind > 2*longJump:
 			won := w.long.draw(r)
 			attacker, mined = attacker+won, longJump-won
-		case behind > shortJump:
+		case behind > shortJump || -behind > 2*shortJump:
 			won := w.short.draw(r)
 			attacker, mined = attacker+won, shortJump-won
 		case r.Uint64() < w.coin:
