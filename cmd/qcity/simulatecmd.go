@@ -61,8 +61,8 @@ has it, poof is what this chain does.`,
 	}
 	f := c.Flags()
 	f.StringVar(&s.rules, "rules", string(simulate.PoOF), "pow, literal or poof")
-	f.Float64Var(&s.model.Q, "q", 0.6, "the attacker's share of the hash power; without it, a table of several (with --replay: 0.6)")
-	f.IntVar(&s.confirmations, "confirmations", 6, "confirmations the payment has; without it, a table of several")
+	f.Float64Var(&s.model.Q, "q", 0.6, "the attacker's share of the hash power; without it several, or 0.6 with --replay")
+	f.IntVar(&s.confirmations, "confirmations", 6, "confirmations the payment has; without it several")
 	f.Int64Var(&s.trials, "trials", 1_000_000, "attacks to simulate for each share")
 	f.Uint64Var(&s.seed, "seed", 1, "the same seed gives the same numbers")
 	f.IntVar(&s.model.N, "n", 10, "every nth block is signed")
@@ -77,6 +77,9 @@ has it, poof is what this chain does.`,
 	f.BoolVar(&table, "table", false, "print text for people, which is the default")
 	f.StringVar(&s.chart, "chart", "", "also draw the risks to this file, an .svg")
 	c.MarkFlagsMutuallyExclusive("json", "csv", "table")
+	for _, name := range []string{"q", "confirmations"} {
+		f.Lookup(name).DefValue = "0" // not shown: without these flags there is a table
+	}
 	return c
 }
 
