@@ -20,7 +20,7 @@ RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc
 INTEROP = internal/interop/bitcoinjs
 
 .NOTPARALLEL:
-.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill fuzz clean
+.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill model fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench: ## all benchmarks (BENCH=regexp)
 
 kill: ## kill -9 node, signer and worker KILLS times (make test does it 300 times)
 	QCITY_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./cmd/qcity
+
+model: ## every way to vote, further than make test goes (minutes)
+	QCITY_MODEL=1 $(GO) test -count=1 -timeout 0 -v -run '^TestVoteModel' ./node/consensus
 
 fuzz: ## every fuzz target for FUZZTIME each (make test runs their seeds only)
 	@failed=; packages=$$($(GO) list ./...) || exit 1; \
