@@ -102,6 +102,41 @@ func TestTallyStepByStep(t *testing.T) {
 	}
 }
 
+// TestOnlyTheNextSlotMakesFinal: validators that skip a slot leave it open
+// which block there is certified, so their votes certify but finalise nothing.
+func TestOnlyTheNextSlotMakesFinal(t *testing.T) {
+	f := newVoteFixture(t)
+	tally := f.tally()
+	add(t, tally, all(f.link(1, 0, 1), 0, 1, 2, 3, 4)...)
+	add(t, tally, all(f.link(1, 1, 3), 0, 1, 2, 3, 4)...)
+	if !tally.Certified(f.slot(1, 3)) || tally.Final(f.slot(1, 1)) {
+		t.Errorf("certified %t, final %t", tally.Certified(f.slot(1, 3)), tally.Final(f.slot(1, 1)))
+	}
+}
+
+// TestPruneForgetsRivals: a twin of the new root that was certified too, by
+// means of a bad key, is no longer.
+func TestPruneForgetsRivals(t *testing.T) {
+	f := newVoteFixture(t)
+	tally := f.tally()
+	add(t, tally, all(f.link(1, 0, 1), 0, 1, 4)...)
+	add(t, tally, all(f.link(2, 0, 1), 2, 3, 4)...)
+	add(t, tally, all(f.link(1, 1, 2), 0, 1, 2, 3)...)
+	rival := f.slot(2, 1)
+	if !tally.Certified(rival) || tally.Final(rival) {
+		t.Fatal("the rival is not certified, or final: this test shows nothing")
+	}
+	if err := tally.Prune(f.slot(1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if tally.Certified(rival) || !tally.Certified(f.slot(1, 1)) || !tally.Certified(f.slot(1, 2)) {
+		t.Errorf("rival certified %t", tally.Certified(rival))
+	}
+	if e := tally.Evidence(); len(e) != 1 || e[0].A.Index != 4 {
+		t.Errorf("evidence was forgotten: %+v", e)
+	}
+}
+
 func tallyViolations() []voteViolation {
 	refused := func(name string, rule consensus.Rule, link func(*voteFixture) consensus.Link) voteViolation {
 		return voteViolation{name, rule, func(f *voteFixture, t *testing.T) error {
