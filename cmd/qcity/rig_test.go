@@ -76,7 +76,7 @@ func newRig(t testing.TB, threads int, socket string) *rig {
 }
 
 // makeNetwork makes a chain on which every second block is a slot and blocks
-// take a moment: headers may run an hour ahead of the clock, and only the
+// take a moment: headers may run two days ahead of the clock, and only the
 // validators can fill a slot, so that a signer stuck for good would show.
 func (k *rig) makeNetwork(keys []configs.SignerKey) {
 	p, err := configs.DevnetProfile()
@@ -84,7 +84,7 @@ func (k *rig) makeNetwork(keys []configs.SignerKey) {
 		k.t.Fatal(err)
 	}
 	p.N, p.IntervalSeconds, p.HalfLifeSeconds = 2, 1, 3600
-	p.SlotOpenSeconds, p.SlotCloseSeconds, p.FutureLimitSeconds = 7200, 14400, 3600
+	p.SlotOpenSeconds, p.SlotCloseSeconds, p.FutureLimitSeconds = 400_000, 800_000, 200_000
 	p.GenesisTime, p.GenesisBits = uint32(time.Now().Unix()), p.PowLimitBits
 	for _, key := range keys {
 		var pub types.PublicKey
