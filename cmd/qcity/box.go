@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -184,17 +183,17 @@ func (b *box) checks() []firmwareapi.Check {
 	return checks
 }
 
-// addresses returns what the status screen shows under its title.
-func (b *box) addresses() []string {
-	var list []string
+// addresses returns where this box can be reached, by what for.
+func (b *box) addresses() [][2]string {
+	var list [][2]string
 	if b.apiListener != nil {
-		list = append(list, "status http://"+b.apiListener.Addr().String()+"/api/v1/status")
+		list = append(list, [2]string{"status", "http://" + b.apiListener.Addr().String() + "/api/v1/status"})
 	}
-	list = append(list, "rpc http://"+b.rpcListener.Addr().String())
+	list = append(list, [2]string{"rpc", "http://" + b.rpcListener.Addr().String()})
 	if b.stratumListener != nil {
-		list = append(list, "miners stratum+tcp://"+b.stratumListener.Addr().String())
+		list = append(list, [2]string{"miners", "stratum+tcp://" + b.stratumListener.Addr().String()})
 	}
-	return []string{strings.Join(list, "  ")}
+	return list
 }
 
 // run runs everything until ctx ends or a part fails.

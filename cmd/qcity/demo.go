@@ -132,7 +132,11 @@ func runDemo(ctx context.Context, dir string, o demoOptions, until uint32, asJSO
 		return err
 	}
 	defer b.close()
-	d.log.Info("devnet running", "network", b.net.ID, "height", b.node.Chain.Tip().Height, "addresses", b.addresses()[0])
+	running := d.log.With("network", b.net.ID, "height", b.node.Chain.Tip().Height)
+	for _, a := range b.addresses() {
+		running = running.With(a[0], a[1])
+	}
+	running.Info("devnet running")
 	reached, err := runUntil(ctx, b, d, file, until)
 	if err != nil {
 		return err
@@ -196,8 +200,12 @@ func (b *box) waitHeight(ctx context.Context, height uint32) error {
 // show draws the status screen until ctx ends.
 func show(ctx context.Context, b *box, d *display) error {
 	fd := int(os.Stdout.Fd())
+	var head []string
+	for _, a := range b.addresses() {
+		head = append(head, row(a[0], "%s", a[1]))
+	}
 	s := &screen{
-		w: os.Stdout, logs: d.logs, now: time.Now, head: b.addresses(),
+		w: os.Stdout, logs: d.logs, now: time.Now, head: head,
 		size: func() (int, int) {
 			width, height, err := term.GetSize(fd)
 			if err != nil || width < 20 || height < 5 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	firmwareapi "qcitycoin.org/qcity/firmware-api"
@@ -132,16 +133,26 @@ func (s *screen) render(st *firmwareapi.Status) []string {
 		row("Stratum", "%s, %d connected", orOff(st.Stratum.Address), st.Stratum.Connected))
 	for _, m := range st.Miners {
 		lines = append(lines, fmt.Sprintf("  %-20s %12s  %d accepted, %d rejected, difficulty %.6g  %s",
-			m.Worker, hashRate(m.HashRate), m.Accepted, m.Rejected, m.Difficulty, m.Agent))
+			printable(m.Worker), hashRate(m.HashRate), m.Accepted, m.Rejected, m.Difficulty, printable(m.Agent)))
 	}
 	for _, a := range st.Alerts {
 		colour := yellow
 		if a.Level == "error" {
 			colour = red
 		}
-		lines = append(lines, colour+"! "+a.Message+plain)
+		lines = append(lines, colour+"! "+printable(a.Message)+plain)
 	}
 	return lines
+}
+
+// printable drops what commands a terminal: names come from strangers.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
 }
 
 func row(name, format string, args ...any) string {
