@@ -52,7 +52,7 @@ type File interface {
 	// Sync makes content and length durable.
 	Sync() error
 	// Lock takes an exclusive lock that ends with Close or with the process;
-	// the error is ErrInUse when somebody else holds it. It never waits.
+	// the error is ErrInUse when somebody else holds it, also after a moment.
 	Lock() error
 }
 

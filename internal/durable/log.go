@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 )
 
@@ -44,14 +45,41 @@ func OpenLog(path string, o Options) (*Log, error) {
 
 func (l *Log) recover() error {
 	var corrupt *CorruptError
-	for _, err := range l.file.Records(FirstOffset) {
+	last := int64(FirstOffset)
+	for r, err := range l.file.Records(FirstOffset) {
 		if err == nil {
+			last = r.Offset
 			continue
 		}
 		if !errors.As(err, &corrupt) {
 			return err
 		}
-		return l.cutTail(corrupt)
+		if err := l.cutTail(corrupt); err != nil {
+			return err
+		}
+		break
+	}
+	return l.rewrite(last)
+}
+
+// rewrite writes what lies at and beyond offset, the last record, once more.
+// If its sync failed in an earlier process, the kernel may show it to us and
+// yet never write it, because a failed sync leaves pages marked clean. No other
+// record can be in that state: after a failed sync nothing more is appended.
+func (l *Log) rewrite(offset int64) error {
+	a := l.file
+	b := make([]byte, a.size-offset)
+	if len(b) == 0 {
+		return nil
+	}
+	if _, err := a.f.ReadAt(b, offset); err != nil {
+		return a.readFailure(offset, err)
+	}
+	if _, err := a.f.WriteAt(b, offset); err != nil {
+		return fmt.Errorf("opening %s: %w", a.path, explain(err))
+	}
+	if err := a.f.Sync(); err != nil {
+		return fmt.Errorf("opening %s: %w", a.path, explain(err))
 	}
 	return nil
 }

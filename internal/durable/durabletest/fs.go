@@ -4,6 +4,7 @@
 package durabletest
 
 import (
+	"bytes"
 	"io"
 	"io/fs"
 	"maps"
@@ -35,6 +36,10 @@ type Fault struct {
 	Short int
 	// After: the call did all of its work, durably, before it failed.
 	After bool
+	// Drop: the failing sync leaves the pages it could not write marked clean,
+	// as Linux does (https://lwn.net/Articles/752063/): they read as written, and
+	// no later sync writes them, unless they are written again.
+	Drop bool
 }
 
 // sector is the unit a disk writes in one step, in bytes.
@@ -54,6 +59,7 @@ type FS struct {
 
 type inode struct {
 	live, durable []byte
+	dropped       map[int]bool // sectors of live that no sync will write
 	locked        bool
 }
 
@@ -82,6 +88,9 @@ func (f *FS) run(op Op, name string, do func() error, persist func()) error {
 	defer f.mu.Unlock()
 	if fault == nil {
 		return do()
+	}
+	if node := f.names()[name]; fault.Drop && node != nil {
+		node.drop()
 	}
 	if fault.After {
 		if err := do(); err != nil {
@@ -153,7 +162,7 @@ func (f *FS) Kill() *FS {
 	defer f.mu.Unlock()
 	next := New()
 	for name, node := range f.names() {
-		next.names()[name] = &inode{live: clone(node.live), durable: clone(node.durable)}
+		next.names()[name] = &inode{live: clone(node.live), durable: clone(node.durable), dropped: maps.Clone(node.dropped)}
 	}
 	return next
 }
@@ -178,7 +187,7 @@ func (n *inode) survive(rng *rand.Rand) []byte {
 	out := make([]byte, size)
 	for at := 0; at < size; at += sector {
 		from := n.durable
-		if rng.IntN(2) == 0 {
+		if rng.IntN(2) == 0 && !n.dropped[at/sector] {
 			from = n.live
 		}
 		if at < len(from) {
@@ -215,7 +224,36 @@ type file struct {
 	holder bool
 }
 
-func (f *file) persist() { f.node.durable = clone(f.node.live) }
+func (f *file) persist() { f.node.durable = f.node.synced() }
+
+// synced is what a sync makes durable: everything but what was dropped.
+func (n *inode) synced() []byte {
+	out := clone(n.live)
+	for s := range n.dropped {
+		at, end := s*sector, min((s+1)*sector, len(out))
+		if at >= end {
+			continue
+		}
+		clear(out[at:end])
+		if at < len(n.durable) {
+			copy(out[at:end], n.durable[at:])
+		}
+	}
+	return out
+}
+
+// drop marks what was not durable yet as clean.
+func (n *inode) drop() {
+	if n.dropped == nil {
+		n.dropped = make(map[int]bool)
+	}
+	for at := 0; at < len(n.live); at += sector {
+		end := min(at+sector, len(n.live))
+		if end > len(n.durable) || !bytes.Equal(n.live[at:end], n.durable[at:end]) {
+			n.dropped[at/sector] = true
+		}
+	}
+}
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
@@ -256,6 +294,9 @@ func (f *file) write(p []byte, off int64) {
 		f.node.live = append(f.node.live, make([]byte, end-len(f.node.live))...)
 	}
 	copy(f.node.live[off:], p)
+	for at := int(off) / sector; len(p) > 0 && at <= (int(off)+len(p)-1)/sector; at++ {
+		delete(f.node.dropped, at)
+	}
 }
 
 func (f *file) Truncate(size int64) error {
