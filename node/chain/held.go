@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
@@ -85,8 +86,9 @@ func (m *Manager) release() (wait time.Duration, waiting bool) {
 		if wait := m.due(b).Sub(m.now()); wait > 0 {
 			return wait, true
 		}
-		delete(m.held, id)
-		m.releaseOne(id, b)
+		if !m.releaseOne(id, b) {
+			return clockCheck, true
+		}
 	}
 }
 
@@ -99,15 +101,25 @@ func (m *Manager) earliestHeld() (id types.Hash, b *types.Block) {
 	return id, b
 }
 
-func (m *Manager) releaseOne(id types.Hash, b *types.Block) {
+// releaseOne adds a block that is due. It reports false when that failed for
+// reasons that are not the block's, such as a full disk: then it stays, and is
+// tried again.
+func (m *Manager) releaseOne(id types.Hash, b *types.Block) bool {
+	delete(m.held, id)
 	result, err := m.add(b)
 	if err == nil {
 		m.log.Info("held block was due", "id", id, "time", b.Time, "result", result)
-		return
+		m.stuck = false
+		return true
 	}
-	if rule, ok := consensus.RuleOf(err); ok {
+	if rule, ok := consensus.RuleOf(err); ok || errors.Is(err, ErrUnknownParent) {
 		m.log.Warn("held block was refused", "id", id, "rule", rule, "error", err)
-		return
+		return true
 	}
-	m.log.Error("held block could not be added; a peer or its miner must send it again", "id", id, "error", err)
+	m.held[id] = b
+	if !m.stuck {
+		m.log.Error("held block could not be stored, trying again", "id", id, "error", err)
+	}
+	m.stuck = true
+	return false
 }

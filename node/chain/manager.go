@@ -61,6 +61,7 @@ type Manager struct {
 	tip     Entry
 	stale   error // a Commit failed and the store could not be read since
 	held    map[types.Hash]*types.Block
+	stuck   bool // storing a held block failed, and that was said
 	changed chan struct{}
 }
 
