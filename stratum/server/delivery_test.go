@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -91,6 +92,14 @@ func TestSlowClientGetsOnlyTheNewestJob(t *testing.T) {
 		conn := r.dial()
 		_, _ = io.WriteString(conn, `{"id":1,"method":"mining.subscribe","params":[]}`+"\n"+
 			`{"id":2,"method":"mining.authorize","params":["slow","x"]}`+"\n")
+		// It reads its first job, so that what is under way when it stops is a job.
+		in := bufio.NewReader(conn)
+		for line := ""; !strings.Contains(line, "mining.notify\",\"params\""); {
+			var err error
+			if line, err = in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
 		synctest.Wait()
 		var newest *work.Job
 		for i := range byte(50) {
@@ -98,7 +107,7 @@ func TestSlowClientGetsOnlyTheNewestJob(t *testing.T) {
 			synctest.Wait()
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
-		all, _ := io.ReadAll(conn)
+		all, _ := io.ReadAll(in)
 		jobs := strings.Count(string(all), "mining.notify\",\"params\"")
 		if jobs != 2 {
 			t.Errorf("%d jobs were queued, want the one under way and the newest", jobs)
