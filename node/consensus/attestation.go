@@ -7,15 +7,15 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// The rules about a single attestation (C7). No block carries attestations yet,
-// so none of these can make a block invalid today.
+// The rules about a single attestation (C7).
 const (
-	RuleAttestTarget  Rule = "attest-target"    // target is not at the height of a slot
-	RuleAttestSource  Rule = "attest-source"    // source is neither a slot nor genesis, or not below the target
-	RuleAttestGenesis Rule = "attest-genesis"   // source at height 0 is not this network's genesis block
-	RuleAttestSet     Rule = "attest-set"       // made under another validator set
-	RuleAttestIndex   Rule = "attest-index"     // index is not in the validator set
-	RuleAttestSig     Rule = "attest-signature" // signature does not verify
+	RuleAttestTarget   Rule = "attest-target"    // target is not at the height of a slot
+	RuleAttestSource   Rule = "attest-source"    // source is neither a slot nor genesis, or not below the target
+	RuleAttestGenesis  Rule = "attest-genesis"   // source at height 0 is not this network's genesis block
+	RuleAttestSet      Rule = "attest-set"       // names another electorate than the target's
+	RuleAttestIndex    Rule = "attest-index"     // index is none of a voter
+	RuleAttestDisabled Rule = "attest-disabled"  // the voter's key was disabled before the target (C10)
+	RuleAttestSig      Rule = "attest-signature" // signature does not verify
 )
 
 // Checkpoint names the signed block of a slot, or the genesis block at height 0.
@@ -25,8 +25,8 @@ type Checkpoint struct {
 }
 
 // Link is what a validator votes for: that the chain of Target is the one to
-// follow from Source, which is certified. Set is the id of the validator set
-// that votes. A Link is comparable.
+// follow from Source, which is certified. Set is the id of the Electorate of
+// Target. A Link is comparable.
 type Link struct {
 	Set            types.Hash
 	Source, Target Checkpoint
@@ -81,24 +81,13 @@ func (l *Link) Check(n *Network) error {
 	return nil
 }
 
-// checkUnder is Check, and that l was made under the set with this id.
-func (l *Link) checkUnder(n *Network, set types.Hash) error {
+// checkUnder is Check, and that l was made under this electorate.
+func (l *Link) checkUnder(n *Network, e *Electorate) error {
 	if err := l.Check(n); err != nil {
 		return err
 	}
-	if l.Set != set {
-		return broken(RuleAttestSet, "made under set %s, want %s", l.Set, set)
-	}
-	return nil
-}
-
-// verify checks the signature of the validator at index over a digest.
-func (s ValidatorSet) verify(index uint8, digest types.Hash, sig [64]byte) error {
-	if int(index) >= len(s.Keys) {
-		return broken(RuleAttestIndex, "index %d in a set of %d", index, len(s.Keys))
-	}
-	if err := s.Keys[index].Verify(digest, sig); err != nil {
-		return &RuleError{Rule: RuleAttestSig, Detail: fmt.Sprintf("validator %d, %s", index, s.Keys[index]), Cause: err}
+	if l.Set != e.id {
+		return broken(RuleAttestSet, "made under set %s, want %s", l.Set, e.id)
 	}
 	return nil
 }
@@ -106,17 +95,18 @@ func (s ValidatorSet) verify(index uint8, digest types.Hash, sig [64]byte) error
 // Attestation is one validator's vote for a link (C7).
 type Attestation struct {
 	Link
-	Index     uint8    // position of the voter in the validator set
+	Index     uint8    // position of the voter in the electorate
 	Signature [64]byte // r ‖ s over Digest, big-endian, low-S
 }
 
 // Verify checks everything about an attestation that needs no chain: the form
-// of its link, that it was made under set, and the signature.
-func (a *Attestation) Verify(n *Network, set ValidatorSet) error {
-	if err := a.checkUnder(n, set.ID()); err != nil {
+// of its link, that it was made under e, the electorate of its target, and the
+// signature.
+func (a *Attestation) Verify(n *Network, e *Electorate) error {
+	if err := a.checkUnder(n, e); err != nil {
 		return err
 	}
-	return set.verify(a.Index, a.Digest(n.ID), a.Signature)
+	return e.verify(a.Index, a.Digest(n.ID), a.Signature)
 }
 
 // AppendTo appends the 169 bytes of the attestation: the link, the index and
@@ -126,12 +116,12 @@ func (a *Attestation) AppendTo(b []byte) []byte {
 	return append(b, a.Signature[:]...)
 }
 
-// DecodeFrom reads what AppendTo writes. An index that no set can have fails.
+// DecodeFrom reads what AppendTo writes. An index that no voter can have fails.
 func (a *Attestation) DecodeFrom(d *types.Decoder) {
 	a.Link.DecodeFrom(d)
 	a.Index = d.Uint8()
-	if a.Index >= MaxValidators {
-		d.Fail(fmt.Errorf("validator index %d: want less than %d", a.Index, MaxValidators))
+	if a.Index >= MaxVoters {
+		d.Fail(fmt.Errorf("voter index %d: want less than %d", a.Index, MaxVoters))
 	}
 	a.Signature = [64]byte{}
 	copy(a.Signature[:], d.Bytes(len(a.Signature)))

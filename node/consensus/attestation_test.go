@@ -26,6 +26,7 @@ import (
 type voteFixture struct {
 	network *consensus.Network
 	set     consensus.ValidatorSet
+	voters  *consensus.Electorate // the set alone
 	keys    []chaingen.Key
 	genesis consensus.Checkpoint
 }
@@ -44,7 +45,7 @@ func newVoteFixture(tb testing.TB) *voteFixture {
 		tb.Fatal(err)
 	}
 	state := f.network.GenesisState()
-	f.set = state.Validators()
+	f.set, f.voters = state.Validators(), state.Voters()
 	f.genesis = consensus.Checkpoint{ID: f.network.ID}
 	return f
 }
@@ -83,7 +84,7 @@ func TestAttestationsOfBothAlgorithmsVerify(t *testing.T) {
 	for _, l := range []consensus.Link{f.link(1, 0, 1), f.link(1, 1, 2), f.link(1, 1, 7)} {
 		for i := range f.keys {
 			a := f.attest(l, uint8(i))
-			if err := a.Verify(f.network, f.set); err != nil {
+			if err := a.Verify(f.network, f.voters); err != nil {
 				t.Errorf("validator %d, %s: %v", i, f.set.Keys[i], err)
 			}
 		}
@@ -113,7 +114,7 @@ func TestEverythingEntersTheDigest(t *testing.T) {
 	block := consensus.SlotDigest(f.network.ID, good.Set, good.Target.Height, good.Target.ID)
 	a := good
 	a.Signature = f.keys[1].Sign(block)
-	if err := a.Verify(f.network, f.set); !errors.Is(err, consensus.RuleAttestSig) {
+	if err := a.Verify(f.network, f.voters); !errors.Is(err, consensus.RuleAttestSig) {
 		t.Errorf("the signature of a block passes for a vote: %v", err)
 	}
 }
@@ -134,7 +135,7 @@ func attestationViolations() []voteViolation {
 		return voteViolation{name, rule, func(f *voteFixture, t *testing.T) error {
 			a := f.attest(f.link(1, 1, 2), 0)
 			spoil(f, &a)
-			return a.Verify(f.network, f.set)
+			return a.Verify(f.network, f.voters)
 		}}
 	}
 	// resigned signs what it spoiled: nothing but the rule stands against it.
@@ -153,6 +154,10 @@ func attestationViolations() []voteViolation {
 		resigned("above the target", "attest-source", func(l *consensus.Link) { l.Source.Height = 30 }),
 		resigned("another network's genesis", "attest-genesis", func(l *consensus.Link) { l.Source.Height = 0 }),
 		resigned("another set", "attest-set", func(l *consensus.Link) { l.Set[0] ^= 1 }),
+		{"key of the voter", "attest-disabled", func(f *voteFixture, _ *testing.T) error {
+			a := f.attest(f.link(1, 1, 2), 1)
+			return a.Verify(f.network, consensus.NewElectorate(f.set, nil, f.set.Keys[1:2]))
+		}},
 		spoiled("just outside", "attest-index", func(_ *voteFixture, a *consensus.Attestation) { a.Index = 5 }),
 		spoiled("far outside", "attest-index", func(_ *voteFixture, a *consensus.Attestation) { a.Index = 255 }),
 		spoiled("another validator's", "attest-signature", func(_ *voteFixture, a *consensus.Attestation) { a.Index = 2 }),
@@ -268,7 +273,7 @@ func TestDecodeAttestationRefuses(t *testing.T) {
 	}
 	for name, bad := range map[string][]byte{
 		"empty": nil, "a byte short": raw[:168], "a byte long": append(bytes.Clone(raw), 0),
-		"index of no set": append(append(bytes.Clone(raw[:104]), 21), raw[105:]...),
+		"index of no set": append(append(bytes.Clone(raw[:104]), 32), raw[105:]...),
 	} {
 		if got, err := consensus.DecodeAttestation(bad); err == nil || got != (consensus.Attestation{}) {
 			t.Errorf("%s: %+v, %v", name, got, err)

@@ -13,12 +13,14 @@ const (
 	maxCoinbaseScript = 100
 )
 
-// CheckBlock applies the rules that need nothing but the block: its Merkle
-// root, its size, that the first transaction and no other is a coinbase, and
-// that VchBlockSig and this first transaction belong together. A block that
-// passes ValidateHeader and CheckBlock is as its maker meant it: whatever it
-// breaks afterwards is the fault of its id (BlamesBlock).
-func (n *Network) CheckBlock(b *types.Block) error {
+// CheckBlock applies the rules about a block after s that need no coins: its
+// Merkle root, its size, that the first transaction and no other is a coinbase,
+// that VchBlockSig and this first transaction belong together, and what a
+// CoinOnline carries. A block that passes ValidateHeader and CheckBlock is as its
+// maker meant it: whatever it breaks afterwards is the fault of its id
+// (BlamesBlock).
+func (s *State) CheckBlock(b *types.Block) error {
+	n := s.Network
 	root, mutated := types.MerkleRoot(b.TxIDs())
 	if root != b.MerkleRoot {
 		return broken(RuleMerkleRoot, "transactions have root %s, header says %s", root, b.MerkleRoot)
@@ -41,13 +43,16 @@ func (n *Network) CheckBlock(b *types.Block) error {
 			return broken(RuleExtraCoinbase, "transaction %d", i+1)
 		}
 	}
-	return n.checkMaker(b)
+	if err := s.checkMaker(b); err != nil || !b.IsSigned() {
+		return err
+	}
+	return s.authority().clone().carryAll(n, b.Transactions[0], true)
 }
 
 // checkMaker checks that a signed block starts with a CoinOnline of its signer
 // and a mined block does not. Its id commits to the first transaction but not
 // to VchBlockSig, so a stranger may have brought the two together.
-func (n *Network) checkMaker(b *types.Block) error {
+func (s *State) checkMaker(b *types.Block) error {
 	tx := b.Transactions[0]
 	if !b.IsSigned() {
 		if len(tx.Outputs) > 0 && emptyOutput(&tx.Outputs[0]) {
@@ -59,7 +64,7 @@ func (n *Network) checkMaker(b *types.Block) error {
 	if err != nil {
 		return &RuleError{Rule: RuleSigFormat, Detail: "VchBlockSig", Cause: err}
 	}
-	return checkCoinOnline(n.set, tx, sig.Index)
+	return checkCoinOnline(s.Validators(), tx, sig.Index)
 }
 
 // mayBeNodes reports whether a list without a coinbase may be a level of the
@@ -78,14 +83,14 @@ func Connect(parent *State, b *types.Block, coins Coins, opts ...Option) (State,
 	if err := ValidateHeader(parent, &b.SignedHeader); err != nil {
 		return State{}, Diff{}, err
 	}
-	if err := parent.Network.CheckBlock(b); err != nil {
+	if err := parent.CheckBlock(b); err != nil {
 		return State{}, Diff{}, err
 	}
 	diff, err := ValidateBody(parent, b, coins, opts...)
 	if err != nil {
 		return State{}, Diff{}, err
 	}
-	return parent.Child(&b.SignedHeader), diff, nil
+	return parent.Child(&b.SignedHeader, b.Transactions[0]), diff, nil
 }
 
 // ValidateBody checks the transactions of a block whose header may still be
@@ -198,7 +203,8 @@ func ValidateCoinOnline(parent *State, tx *types.Transaction, index uint8, fees 
 	if !types.ValidAmount(out.Value) || (fees != nil && out.Value != *fees) {
 		return broken(RuleCoinOnlinePay, "second output pays %d, not exactly the fees", out.Value)
 	}
-	return checkRecords(tx)
+	_, err := Records(tx)
+	return err
 }
 
 // checkCoinOnline checks what tells a CoinOnline of validator index from other
@@ -230,21 +236,3 @@ func checkCoinOnline(set ValidatorSet, tx *types.Transaction, index uint8) error
 }
 
 func emptyOutput(out *types.TxOut) bool { return out.Value == 0 && len(out.PkScript) == 0 }
-
-// checkRecords checks the bytes of a CoinOnline's data output, a list of
-// governance records (certificates, set changes, evidence, ledger root). The
-// network has not activated any record kind yet, so the only valid list is the
-// empty one.
-func checkRecords(tx *types.Transaction) error {
-	if len(tx.Outputs) < 3 {
-		return nil
-	}
-	t, err := types.ParseTemplate(tx.Outputs[2].PkScript)
-	if err != nil {
-		return &RuleError{Rule: RuleCoinOnline, Detail: "third output", Cause: err}
-	}
-	if len(t.Data) > 0 {
-		return broken(RuleCoinOnlineData, "record kind %d is not defined", t.Data[0])
-	}
-	return nil
-}

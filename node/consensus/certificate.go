@@ -3,6 +3,7 @@ package consensus
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -13,25 +14,14 @@ import (
 // The rules about a certificate, besides those about its attestations.
 const (
 	RuleCertSigners Rule = "certificate-signers" // signers and signatures do not match, or attestations that make no certificate
-	RuleCertQuorum  Rule = "certificate-quorum"  // fewer signatures than a majority of the set
+	RuleCertQuorum  Rule = "certificate-quorum"  // no majority of each set signed
 )
 
-// CertifyQuorum returns how many of n validators make a certificate: a
-// majority, M = ⌊n/2⌋ + 1.
-func CertifyQuorum(n int) int { return n/2 + 1 }
-
-// FinalQuorum returns how many of n validators, n odd, must attest the link
-// from a certified slot to the next one to make it final: n − M + 2. So many
-// share at least two validators with every majority, and one malicious key
-// cannot be all of what two conflicting decisions have in common. A set of one
-// can certify but never finalise: 2 of 1 do not exist.
-func FinalQuorum(n int) int { return n - CertifyQuorum(n) + 2 }
-
-// Certificate is the proof that a majority of a validator set attests one
-// link: the attestations without what they have in common.
+// Certificate is the proof that a majority of the validators attests one link:
+// the attestations without what they have in common.
 type Certificate struct {
 	Link
-	// Signers has bit i set when validator i of the set signed.
+	// Signers has bit i set when voter i of the electorate signed.
 	Signers uint32
 	// Signatures holds r ‖ s of each signer, in ascending order of index.
 	Signatures [][64]byte
@@ -49,14 +39,14 @@ func NewCertificate(attestations []Attestation) (Certificate, error) {
 		if a.Link != c.Link {
 			return Certificate{}, broken(RuleCertSigners, "attestations of different links")
 		}
-		if a.Index >= MaxValidators || !c.insert(a.Index, a.Signature) {
+		if a.Index >= MaxVoters || !c.insert(a.Index, a.Signature) {
 			return Certificate{}, broken(RuleCertSigners, "index %d is out of range or there twice", a.Index)
 		}
 	}
 	return c, nil
 }
 
-// insert adds a signature unless the signer, below MaxValidators, has one.
+// insert adds a signature unless the signer, below MaxVoters, has one.
 func (c *Certificate) insert(index uint8, sig [64]byte) bool {
 	if c.Signers>>index&1 == 1 {
 		return false
@@ -78,25 +68,28 @@ func (c *Certificate) Attestations() []Attestation {
 }
 
 // Verify checks everything about a certificate that needs no chain: the form of
-// its link, that it was made under set, that it has a quorum, and every
-// signature. It says nothing about whether the source is certified.
-func (c *Certificate) Verify(n *Network, set ValidatorSet) error {
-	if err := c.checkUnder(n, set.ID()); err != nil {
+// its link, that it was made under e, the electorate of its target, that it has
+// a quorum, and every signature. It says nothing about whether the source is
+// certified.
+func (c *Certificate) Verify(n *Network, e *Electorate) error {
+	if err := c.checkUnder(n, e); err != nil {
 		return err
 	}
 	if count := bits.OnesCount32(c.Signers); count != len(c.Signatures) {
 		return broken(RuleCertSigners, "%d signatures of %d signers", len(c.Signatures), count)
 	}
 	// Before the signatures: too few of them are not worth checking.
-	if need := CertifyQuorum(len(set.Keys)); len(c.Signatures) < need {
-		return broken(RuleCertQuorum, "%d of %d validators, want at least %d", len(c.Signatures), len(set.Keys), need)
+	for _, a := range c.Attestations() {
+		if err := e.check(a.Index); err != nil {
+			return err
+		}
 	}
-	if top := bits.Len32(c.Signers); top > len(set.Keys) {
-		return broken(RuleAttestIndex, "index %d in a set of %d", top-1, len(set.Keys))
+	if !e.Certifies(c.Signers) {
+		return broken(RuleCertQuorum, "%d of %d voters are no majority", len(c.Signatures), len(e.keys))
 	}
 	digest := c.Digest(n.ID)
 	for _, a := range c.Attestations() {
-		if err := set.verify(a.Index, digest, a.Signature); err != nil {
+		if err := e.verify(a.Index, digest, a.Signature); err != nil {
 			return err
 		}
 	}
@@ -113,22 +106,15 @@ func (c *Certificate) AppendTo(b []byte) []byte {
 	return b
 }
 
-// DecodeFrom reads what AppendTo writes. It fails when nobody signed or a bit
-// is set that no set can have.
+// DecodeFrom reads what AppendTo writes. It fails when nobody signed.
 func (c *Certificate) DecodeFrom(d *types.Decoder) {
 	c.Link.DecodeFrom(d)
-	c.Signers, c.Signatures = d.Uint32(), nil
-	if c.Signers == 0 || c.Signers>>MaxValidators != 0 {
-		d.Fail(fmt.Errorf("signers %08x: want bits for 1 to %d validators", c.Signers, MaxValidators))
+	c.Signers = d.Uint32()
+	if c.Signers == 0 {
+		d.Fail(errors.New("certificate that nobody signed"))
 		return
 	}
-	for range bits.OnesCount32(c.Signers) {
-		sig := d.Bytes(64)
-		if sig == nil {
-			return
-		}
-		c.Signatures = append(c.Signatures, [64]byte(sig))
-	}
+	c.Signatures = decodeSignatures(d, c.Signers)
 }
 
 // DecodeCertificate reads a certificate that fills b exactly.

@@ -54,7 +54,7 @@ func TestCertificatesVerify(t *testing.T) {
 	l := f.link(1, 0, 1)
 	for _, signers := range [][]uint8{{0, 1, 2}, {2, 3, 4}, {4, 0, 2}, {3, 2, 1, 0}, {0, 1, 2, 3, 4}} {
 		c := f.certificate(t, l, signers...)
-		if err := c.Verify(f.network, f.set); err != nil {
+		if err := c.Verify(f.network, f.voters); err != nil {
 			t.Errorf("signed by %v: %v", signers, err)
 		}
 		list := c.Attestations()
@@ -65,7 +65,7 @@ func TestCertificatesVerify(t *testing.T) {
 			if i > 0 && a.Index <= list[i-1].Index {
 				t.Errorf("signers %v: not in ascending order", signers)
 			}
-			if err := a.Verify(f.network, f.set); err != nil {
+			if err := a.Verify(f.network, f.voters); err != nil {
 				t.Errorf("signers %v: attestation %d: %v", signers, a.Index, err)
 			}
 		}
@@ -77,7 +77,7 @@ func certificateViolations() []voteViolation {
 		return voteViolation{name, rule, func(f *voteFixture, t *testing.T) error {
 			c := f.certificate(t, f.link(1, 1, 2), 0, 1, 3)
 			spoil(f, &c)
-			return c.Verify(f.network, f.set)
+			return c.Verify(f.network, f.voters)
 		}}
 	}
 	gathered := func(name string, gather func(*voteFixture) []consensus.Attestation) voteViolation {
@@ -97,6 +97,14 @@ func certificateViolations() []voteViolation {
 			c.Signers, c.Signatures = c.Signers&^1, c.Signatures[1:]
 		}),
 		spoiled("none", "certificate-quorum", func(_ *voteFixture, c *consensus.Certificate) { c.Signers, c.Signatures = 0, nil }),
+		{"one of a quorum", "attest-disabled", func(f *voteFixture, t *testing.T) error {
+			c := f.certificate(t, f.link(1, 1, 2), 0, 1, 2)
+			return c.Verify(f.network, consensus.NewElectorate(f.set, nil, f.set.Keys[2:3]))
+		}},
+		{"one beside a quorum", "attest-disabled", func(f *voteFixture, t *testing.T) error {
+			c := f.certificate(t, f.link(1, 1, 2), 0, 1, 2, 4)
+			return c.Verify(f.network, consensus.NewElectorate(f.set, nil, f.set.Keys[4:]))
+		}},
 		spoiled("signer outside the set", "attest-index", func(_ *voteFixture, c *consensus.Certificate) { c.Signers += 1<<5 - 1<<3 }),
 		spoiled("signer with the highest bit", "attest-index", func(_ *voteFixture, c *consensus.Certificate) { c.Signers += 1<<31 - 1<<3 }),
 		spoiled("signatures swapped", "attest-signature", func(_ *voteFixture, c *consensus.Certificate) {
@@ -116,7 +124,7 @@ func certificateViolations() []voteViolation {
 		}),
 		gathered("index of no set", func(f *voteFixture) []consensus.Attestation {
 			a := f.attest(f.link(1, 1, 2), 3)
-			a.Index = 21
+			a.Index = 32
 			return []consensus.Attestation{a}
 		}),
 	}
@@ -165,8 +173,7 @@ func TestDecodeCertificateRefuses(t *testing.T) {
 		"empty": nil, "link only": raw[:104], "no signatures": raw[:108],
 		"a byte short": raw[:len(raw)-1], "a byte long": append(bytes.Clone(raw), 0),
 		"a signer without signature": signers(0x1f, 0, 0, 0), "a signature without signer": signers(5, 0, 0, 0),
-		"nobody":       append(bytes.Clone(raw[:104]), 0, 0, 0, 0),
-		"validator 21": signers(5, 0, 0x20, 0), "validator 31": signers(5, 0, 0, 0x80),
+		"nobody": append(bytes.Clone(raw[:104]), 0, 0, 0, 0),
 	} {
 		if got, err := consensus.DecodeCertificate(bad); err == nil || got.Signers != 0 {
 			t.Errorf("%s: %+v, %v", name, got, err)

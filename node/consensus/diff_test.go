@@ -209,13 +209,14 @@ func TestStateAndCoinEncodings(t *testing.T) {
 		s.Height = rapid.Uint32().Draw(t, "height")
 		s.Time = rapid.Uint32().Draw(t, "time")
 		s.SignedSlots = rapid.Uint32().Draw(t, "slots")
+		s.LastSigned = rapid.Uint32().Draw(t, "last")
 		s.ID = types.DoubleHash(rapid.SliceOf(rapid.Byte()).Draw(t, "id"))
 		for i := range s.Work {
 			s.Work[i] = rapid.Uint64().Draw(t, "work")
 		}
 		d := types.NewDecoder(s.AppendTo(nil))
-		if got := n.DecodeState(d); d.Finish() != nil || got != s {
-			t.Fatalf("state %+v came back as %+v, %v", s, got, d.Err())
+		if got, authority := n.DecodeState(d); d.Finish() != nil || got != s || authority != (types.Hash{}) {
+			t.Fatalf("state %+v came back as %+v under %s, %v", s, got, authority, d.Err())
 		}
 		c := consensus.Coin{
 			Output:     types.TxOut{Value: rapid.Int64Range(0, math.MaxInt64).Draw(t, "value"), PkScript: rapid.SliceOfN(rapid.Byte(), 1, 50).Draw(t, "script")},

@@ -1,6 +1,7 @@
 // Package consensus is what every node must agree on: whether a block may
-// follow another (ValidateHeader, Connect), what it changes (Diff) and which of
-// two chains is better (State.Compare).
+// follow another (ValidateHeader, Connect), what it changes (Diff), what votes
+// prove (Tally), what a chain says of its validators (Authority) and which of
+// two chains is better (Weight).
 //
 // It is pure. It has no clock, no I/O, no goroutine and no logger: the caller
 // passes in the coins a block spends and, for the one rule that depends on it,

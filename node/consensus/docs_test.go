@@ -29,7 +29,7 @@ func TestDocumentedRules(t *testing.T) {
 	documented := slices.Sorted(maps.Keys(blames))
 	declared := slices.Sorted(maps.Values(declaredRules(t)))
 	if diff := cmp.Diff(declared, documented); diff != "" {
-		t.Errorf("rules.go (-) and docs/protocol.md (+) differ:\n%s", diff)
+		t.Errorf("rules of blocks (-) and docs/protocol.md (+) differ:\n%s", diff)
 	}
 	for rule, want := range blames {
 		if got := consensus.BlamesBlock(&consensus.RuleError{Rule: consensus.Rule(rule)}); got != want {

@@ -25,7 +25,13 @@ func FuzzConnect(f *testing.F) {
 	signed := g.NextSigned("signed", g.Tip().State.ValidatorOfRank(0), pay())
 	g.SetTip("last")
 	fallback := g.NextFallback("fallback", pay())
-	nodes := []*chaingen.Node{mined, signed, fallback}
+	g.SetTip("signed")
+	g.Fill("b", 9)
+	voted := g.Next("voted", chaingen.Records(
+		g.Certificate("genesis", "a9", 0, 1, 4), g.SetChange(chaingen.PublicKeys(types.Secp256k1, 5), 0, 1, 2),
+		g.Evidence(g.Vote("genesis", "signed", 3), g.Vote("a9", "signed", 3)),
+	))
+	nodes := []*chaingen.Node{mined, signed, fallback, voted}
 	var coins []consensus.Coins
 	for i, node := range nodes {
 		g.SetTip(node.Parent.Name)
@@ -34,7 +40,7 @@ func FuzzConnect(f *testing.F) {
 			f.Fatal(node.Err)
 		}
 		raw := node.Block.Bytes()
-		for _, at := range []int{0, 4, 36, 68, 72, 76, 80, 81, 82, 147, 150, len(raw) - 1} {
+		for _, at := range []int{0, 4, 36, 68, 72, 76, 80, 81, 82, 147, 150, len(raw) / 2, len(raw) - 1} {
 			f.Add(uint8(i), uint16(at), []byte{raw[at] ^ 1})
 		}
 	}
@@ -74,12 +80,17 @@ func FuzzDecodeState(f *testing.F) {
 	genesis := n.GenesisState()
 	f.Add(genesis.AppendTo(nil))
 	f.Add([]byte{})
-	f.Add(make([]byte, 76))
+	f.Add(make([]byte, 4+32+4+4+4+32+32))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		d := types.NewDecoder(raw)
-		s := n.DecodeState(d)
-		if d.Finish() == nil && !bytes.Equal(s.AppendTo(nil), raw) {
-			t.Fatalf("%x comes back as %x", raw, s.AppendTo(nil))
+		s, id := n.DecodeState(d)
+		if d.Finish() != nil {
+			return
+		}
+		// The id at the end is what the authority is found by, which is not there.
+		again := append(s.AppendTo(nil)[:len(raw)-len(id)], id[:]...)
+		if !bytes.Equal(again, raw) {
+			t.Fatalf("%x comes back as %x", raw, again)
 		}
 	})
 }

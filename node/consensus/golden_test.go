@@ -29,10 +29,13 @@ func goldenParams() consensus.Params {
 	return p
 }
 
-// golden reads "name hex" lines; names and their order are fixed.
-func golden(t *testing.T) map[string]string {
+// golden reads the values of testdata/golden.txt.
+func golden(t *testing.T) map[string]string { return goldenFile(t, "golden.txt") }
+
+// goldenFile reads "name hex" lines; names and their order are fixed.
+func goldenFile(t testing.TB, name string) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile("testdata/golden.txt")
+	text, err := os.ReadFile("testdata/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}

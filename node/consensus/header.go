@@ -55,8 +55,12 @@ func ValidateSlotHeader(parent *State, h *types.Header, index uint8) error {
 	if !parent.ChildIsSlot() {
 		return broken(RuleNotASlot, "height %d takes no VchBlockSig", parent.ChildHeight())
 	}
-	if n := len(parent.Validators().Keys); int(index) >= n {
-		return broken(RuleValidator, "index %d in a set of %d", index, n)
+	keys := parent.Validators().Keys
+	if int(index) >= len(keys) {
+		return broken(RuleValidator, "index %d in a set of %d", index, len(keys))
+	}
+	if parent.authority().IsDisabled(keys[index]) {
+		return broken(RuleDisabled, "validator %d, %s", index, keys[index])
 	}
 	if h.Nonce != 0 {
 		return broken(RuleSlotNonce, "nonce %d in a signed block", h.Nonce)

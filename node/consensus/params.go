@@ -60,7 +60,20 @@ type Params struct {
 	Addresses types.AddressVersions `toml:"addresses" json:"addresses"`
 	// Validators are the keys of validator set 0, an odd number up to 21.
 	Validators []types.PublicKey `toml:"validators" json:"validators"`
+
+	// Release is a block that a release of the software vouches for, or nil (L7):
+	// nodes refuse chains without it. It is no part of the canonical encoding.
+	Release *ReleaseCheckpoint `toml:"release" json:"release,omitempty"`
 }
+
+// ReleaseCheckpoint names a block as people write it.
+type ReleaseCheckpoint struct {
+	Height uint32     `toml:"height" json:"height"`
+	Block  types.Hash `toml:"block" json:"block"`
+}
+
+// Checkpoint returns height and id.
+func (r *ReleaseCheckpoint) Checkpoint() Checkpoint { return Checkpoint{Height: r.Height, ID: r.Block} }
 
 // MaxValidators bounds a validator set.
 const MaxValidators = 21
@@ -103,9 +116,6 @@ func (p *Params) Check() error {
 	need(p.HalfLifeSeconds >= 1, "halfLifeSeconds = 0: want at least 1")
 	need(p.GenesisTime > p.IntervalSeconds, "genesisTime = %d: want a Unix time", p.GenesisTime)
 	need(p.RankStepSeconds >= 1, "rankStepSeconds = 0: want at least 1")
-	v := uint32(len(p.Validators))
-	need(v%2 == 1 && v <= MaxValidators, "validators: %d keys, want an odd number up to %d", v, MaxValidators)
-	need(uint64(v)*uint64(p.RankStepSeconds) < uint64(p.SlotOpenSeconds), "slotOpenSeconds = %d: want more than %d validators × rankStepSeconds %d, so that every rank has its turn before miners", p.SlotOpenSeconds, v, p.RankStepSeconds)
 	need(p.SlotCloseSeconds > p.SlotOpenSeconds, "slotCloseSeconds = %d: want more than slotOpenSeconds %d", p.SlotCloseSeconds, p.SlotOpenSeconds)
 	need(p.FutureLimitSeconds >= 1 && 2*uint64(p.FutureLimitSeconds) <= uint64(p.SlotOpenSeconds), "futureLimitSeconds = %d: want 1 to half of slotOpenSeconds, so that no clock error lets a miner take a slot before it opens", p.FutureLimitSeconds)
 	need(p.HalvingInterval >= 1, "halvingInterval = 0: want at least 1")
@@ -114,12 +124,32 @@ func (p *Params) Check() error {
 	need(p.MaxSigOps >= 1 && p.MaxSigOps <= math.MaxInt32, "maxSigOps = %d: want 1 to %d", p.MaxSigOps, math.MaxInt32)
 	need(p.MaxDataBytes <= math.MaxUint16, "maxDataBytes = %d: want at most 65,535", p.MaxDataBytes)
 	need(p.Addresses.PubKeyHash != p.Addresses.ScriptHash, "addresses: pubKeyHash and scriptHash have the same version byte %d", p.Addresses.PubKeyHash)
+	need(p.Release == nil || (p.Release.Height > 0 && p.Release.Height%max(p.N, 1) == 0), "release.height: want the height of a slot")
+	if err := p.CheckSet(p.Validators); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// CheckSet reports why keys cannot be a validator set of this network.
+func (p *Params) CheckSet(keys []types.PublicKey) error {
+	var errs []error
+	v := uint64(len(keys))
+	if v%2 != 1 || v > MaxValidators {
+		errs = append(errs, fmt.Errorf("validators: %d keys, want an odd number up to %d", v, MaxValidators))
+	}
+	if v*uint64(p.RankStepSeconds) >= uint64(p.SlotOpenSeconds) {
+		errs = append(errs, fmt.Errorf("slotOpenSeconds = %d: want more than %d validators × rankStepSeconds %d, so that every rank has its turn before miners", p.SlotOpenSeconds, v, p.RankStepSeconds))
+	}
 	seen := make(map[types.PublicKey]bool)
-	for i, k := range p.Validators {
-		need(!seen[k], "validators[%d]: %s is listed twice", i, k)
+	for i, k := range keys {
+		if seen[k] {
+			errs = append(errs, fmt.Errorf("validators[%d]: %s is listed twice", i, k))
+		}
 		seen[k] = true
-		_, err := types.NewPublicKey(k.Algorithm, k.Point[:])
-		need(err == nil, "validators[%d]: %v", i, err)
+		if _, err := types.NewPublicKey(k.Algorithm, k.Point[:]); err != nil {
+			errs = append(errs, fmt.Errorf("validators[%d]: %w", i, err))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -178,11 +208,10 @@ type Network struct {
 	Params
 	// ID is the id of the genesis block. It enters every signature and the peer
 	// handshake, so two networks never mistake each other's messages.
-	ID       types.Hash
-	genesis  *types.Block
-	powLimit uint256.Int
-	set      ValidatorSet
-	setID    types.Hash
+	ID        types.Hash
+	genesis   *types.Block
+	powLimit  uint256.Int
+	authority *Authority // as of genesis
 }
 
 // NewNetwork checks p and derives the genesis block from it.
@@ -191,11 +220,11 @@ func NewNetwork(p Params) (*Network, error) {
 		return nil, fmt.Errorf("network %q: %w", p.Name, err)
 	}
 	p.Validators = append([]types.PublicKey(nil), p.Validators...)
-	n := &Network{Params: p, set: ValidatorSet{Keys: p.Validators}}
-	n.setID = n.set.ID()
+	n := &Network{Params: p}
 	n.powLimit, _ = types.CompactToTarget(uint32(p.PowLimitBits))
 	n.genesis = genesisBlock(&n.Params)
 	n.ID = n.genesis.Header.ID()
+	n.authority = genesisAuthority(n.ID, p.Validators)
 	return n, nil
 }
 

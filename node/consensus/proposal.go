@@ -7,7 +7,8 @@ import "qcitycoin.org/qcity/node/types"
 // proof of work, without holding the chain.
 type Proposal struct {
 	Height     uint32
-	Index      uint8 // validator that is to sign
+	Set        ValidatorSet // in force at the slot; no keys: that of genesis
+	Index      uint8        // validator in Set that is to sign
 	Parent     types.Header
 	Header     types.Header
 	CoinOnline *types.Transaction
@@ -19,6 +20,7 @@ type Proposal struct {
 func NewProposal(s *State, parent types.Header, b *types.Block, index uint8) Proposal {
 	return Proposal{
 		Height:     s.ChildHeight(),
+		Set:        s.Validators(),
 		Index:      index,
 		Parent:     parent,
 		Header:     b.Header,
@@ -45,6 +47,12 @@ func (n *Network) ValidateProposal(p *Proposal) error {
 		return broken(RuleWork, "parent %s does not meet its own target", id)
 	}
 	parent := State{Network: n, Height: p.Height - 1, ID: p.Parent.ID(), Time: p.Parent.Time}
+	if len(p.Set.Keys) > 0 {
+		if err := n.CheckSet(p.Set.Keys); err != nil {
+			return &RuleError{Rule: RuleSetKeys, Detail: "proposal", Cause: err}
+		}
+		parent.Authority = &Authority{Signers: p.Set}
+	}
 	if err := ValidateSlotHeader(&parent, &p.Header, p.Index); err != nil {
 		return err
 	}
@@ -59,5 +67,77 @@ func (n *Network) ValidateProposal(p *Proposal) error {
 
 // Digest returns what the validator signs.
 func (n *Network) Digest(p *Proposal) types.Hash {
-	return SlotDigest(n.ID, n.setID, p.Height, p.Header.ID())
+	return SlotDigest(n.ID, p.signers(n).ID(), p.Height, p.Header.ID())
+}
+
+func (p *Proposal) signers(n *Network) ValidatorSet {
+	if len(p.Set.Keys) == 0 {
+		return n.authority.Signers
+	}
+	return p.Set
+}
+
+// Key returns the key that is to sign, false if the index is not in the set.
+func (n *Network) Key(p *Proposal) (types.PublicKey, bool) {
+	set := p.signers(n)
+	if int(p.Index) >= len(set.Keys) {
+		return types.PublicKey{}, false
+	}
+	return set.Keys[p.Index], true
+}
+
+// Ballot is what a validator is shown when it is asked to vote: the link, who
+// votes, and the signed header of the target, which another validator's
+// signature vouches for. That the target descends from the source, that the
+// source is certified and that both are on the best chain is for the node to
+// see, which holds the chain (S3).
+type Ballot struct {
+	Link
+	Sets  []ValidatorSet     // the electorate's: one, or two during a handover
+	Index uint8              // voter that is to sign
+	Block types.SignedHeader // of the target
+}
+
+// NewBallot returns the ballot of a voter for a link whose target is the block
+// with this header after the state parent.
+func NewBallot(parent *State, l Link, target types.SignedHeader, index uint8) Ballot {
+	return Ballot{Link: l, Sets: parent.Voters().Sets(), Index: index, Block: target}
+}
+
+// ValidateBallot checks a ballot and returns the key that is to vote.
+func (n *Network) ValidateBallot(b *Ballot) (types.PublicKey, error) {
+	if len(b.Sets) < 1 || len(b.Sets) > 2 {
+		return types.PublicKey{}, broken(RuleAttestSet, "%d validator sets, want 1 or 2", len(b.Sets))
+	}
+	for _, set := range b.Sets {
+		if err := n.CheckSet(set.Keys); err != nil {
+			return types.PublicKey{}, &RuleError{Rule: RuleSetKeys, Detail: "ballot", Cause: err}
+		}
+	}
+	voters := newElectorate(b.Sets, nil, CertifyQuorum, FinalQuorum)
+	if len(voters.keys) > MaxVoters {
+		return types.PublicKey{}, broken(RuleSetKeys, "%d voters, at most %d", len(voters.keys), MaxVoters)
+	}
+	if err := b.Link.checkUnder(n, voters); err != nil {
+		return types.PublicKey{}, err
+	}
+	if err := voters.check(b.Index); err != nil {
+		return types.PublicKey{}, err
+	}
+	if id := b.Block.Header.ID(); id != b.Target.ID {
+		return types.PublicKey{}, broken(RuleAttestTarget, "header of block %s for a vote on %s", id, b.Target.ID)
+	}
+	sig, err := types.ParseBlockSig(b.Block.VchBlockSig)
+	if err != nil {
+		return types.PublicKey{}, &RuleError{Rule: RuleSigFormat, Detail: "target", Cause: err}
+	}
+	signers := b.Sets[0]
+	if int(sig.Index) >= len(signers.Keys) {
+		return types.PublicKey{}, broken(RuleValidator, "target's index %d in a set of %d", sig.Index, len(signers.Keys))
+	}
+	digest := SlotDigest(n.ID, signers.ID(), b.Target.Height, b.Target.ID)
+	if err := signers.Keys[sig.Index].Verify(digest, sig.Signature); err != nil {
+		return types.PublicKey{}, &RuleError{Rule: RuleBlockSig, Detail: "target", Cause: err}
+	}
+	return voters.keys[b.Index], nil
 }

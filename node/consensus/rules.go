@@ -14,32 +14,34 @@ func (r Rule) Error() string { return string(r) }
 // The rules. Each is checked in exactly one place.
 const (
 	// Headers.
-	RulePrevBlock  Rule = "prev-block"      // header does not name the parent
-	RuleTimeOrder  Rule = "time-order"      // C1: time not after the parent's
-	RuleTimeFuture Rule = "time-future"     // C1: time too far ahead of the clock; temporary
-	RuleBits       Rule = "bits"            // bits differ from what ASERT asks for
-	RuleWork       Rule = "proof-of-work"   // C2: hash above the target
-	RuleNotASlot   Rule = "not-a-slot"      // C2: VchBlockSig at a height that is no slot
-	RuleSigFormat  Rule = "sig-format"      // C3: VchBlockSig is not index ‖ r ‖ s
-	RuleValidator  Rule = "validator"       // C3: index is not in the validator set, or not the one CoinOnline pays
-	RuleSlotNonce  Rule = "slot-nonce"      // C3: nonce of a signed block is not zero
-	RuleSlotEarly  Rule = "slot-early"      // C3: signed before the validator's rank delay
-	RuleSlotLate   Rule = "slot-late"       // C3: signed after the slot closed
-	RuleBlockSig   Rule = "block-signature" // C5: signature does not verify
-	RuleFallback   Rule = "fallback-early"  // C4: mined slot block before the slot opened to miners
+	RulePrevBlock  Rule = "prev-block"         // header does not name the parent
+	RuleTimeOrder  Rule = "time-order"         // C1: time not after the parent's
+	RuleTimeFuture Rule = "time-future"        // C1: time too far ahead of the clock; temporary
+	RuleBelowFinal Rule = "below-final"        // forks off below a final slot or a release's checkpoint; local
+	RuleTwinLimit  Rule = "twin-limit"         // too many blocks of one key at one slot; local, temporary
+	RuleBits       Rule = "bits"               // bits differ from what ASERT asks for
+	RuleWork       Rule = "proof-of-work"      // C2: hash above the target
+	RuleNotASlot   Rule = "not-a-slot"         // C2: VchBlockSig at a height that is no slot
+	RuleSigFormat  Rule = "sig-format"         // C3: VchBlockSig is not index ‖ r ‖ s
+	RuleDisabled   Rule = "validator-disabled" // C10: the validator's key is disabled
+	RuleValidator  Rule = "validator"          // C3: index is not in the validator set, or not the one CoinOnline pays
+	RuleSlotNonce  Rule = "slot-nonce"         // C3: nonce of a signed block is not zero
+	RuleSlotEarly  Rule = "slot-early"         // C3: signed before the validator's rank delay
+	RuleSlotLate   Rule = "slot-late"          // C3: signed after the slot closed
+	RuleBlockSig   Rule = "block-signature"    // C5: signature does not verify
+	RuleFallback   Rule = "fallback-early"     // C4: mined slot block before the slot opened to miners
 
 	// Blocks.
-	RuleMerkleRoot     Rule = "merkle-root"       // header commits to other transactions
-	RuleMerkleMutated  Rule = "merkle-mutated"    // list may stand for another with the same root (CVE-2012-2459, CVE-2017-12842)
-	RuleBlockBytes     Rule = "block-bytes"       // block is too large
-	RuleSigOps         Rule = "signature-ops"     // too many signature checks in a block
-	RuleNoCoinbase     Rule = "no-coinbase"       // first transaction is no coinbase
-	RuleExtraCoinbase  Rule = "extra-coinbase"    // a later transaction is a coinbase
-	RuleCoinbaseScript Rule = "coinbase-script"   // script is not 2–100 bytes starting with the height (BIP 34)
-	RuleCoinbaseValue  Rule = "coinbase-value"    // coinbase pays more than subsidy and fees
-	RuleCoinOnline     Rule = "coinonline-shape"  // C3: not 2 or 3 outputs, first empty, third data; or unsigned
-	RuleCoinOnlinePay  Rule = "coinonline-fees"   // C3: second output is not exactly the fees to the signer
-	RuleCoinOnlineData Rule = "coinonline-record" // third output holds a record of no known kind
+	RuleMerkleRoot     Rule = "merkle-root"      // header commits to other transactions
+	RuleMerkleMutated  Rule = "merkle-mutated"   // list may stand for another with the same root (CVE-2012-2459, CVE-2017-12842)
+	RuleBlockBytes     Rule = "block-bytes"      // block is too large
+	RuleSigOps         Rule = "signature-ops"    // too many signature checks in a block
+	RuleNoCoinbase     Rule = "no-coinbase"      // first transaction is no coinbase
+	RuleExtraCoinbase  Rule = "extra-coinbase"   // a later transaction is a coinbase
+	RuleCoinbaseScript Rule = "coinbase-script"  // script is not 2–100 bytes starting with the height (BIP 34)
+	RuleCoinbaseValue  Rule = "coinbase-value"   // coinbase pays more than subsidy and fees
+	RuleCoinOnline     Rule = "coinonline-shape" // C3: not 2 or 3 outputs, first empty, third data; or unsigned
+	RuleCoinOnlinePay  Rule = "coinonline-fees"  // C3: second output is not exactly the fees to the signer
 
 	// Transactions.
 	RuleTxEmpty     Rule = "tx-empty"      // no inputs or no outputs
@@ -107,8 +109,8 @@ func BlamesBlock(err error) bool {
 		return false
 	}
 	switch r {
-	case RulePrevBlock, RuleTimeFuture, RuleMerkleRoot, RuleMerkleMutated,
-		RuleWork, RuleNotASlot, RuleSigFormat, RuleValidator, RuleSlotNonce,
+	case RulePrevBlock, RuleTimeFuture, RuleBelowFinal, RuleTwinLimit, RuleMerkleRoot, RuleMerkleMutated,
+		RuleWork, RuleNotASlot, RuleSigFormat, RuleValidator, RuleDisabled, RuleSlotNonce,
 		RuleSlotEarly, RuleSlotLate, RuleBlockSig, RuleFallback, RuleCoinOnline:
 		return false
 	}

@@ -115,7 +115,7 @@ func coinOnlineViolations() []violation {
 	for name, change := range pays {
 		add(consensus.RuleCoinOnlinePay, name, change)
 	}
-	add(consensus.RuleCoinOnlineData, "a record of no known kind", func(tx *types.Transaction) {
+	add(consensus.RuleRecords, "a record of no known kind", func(tx *types.Transaction) {
 		tx.Outputs = append(tx.Outputs, data("x"))
 	})
 	add(consensus.RuleCoinbaseScript, "height of another slot", func(tx *types.Transaction) {

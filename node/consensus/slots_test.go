@@ -122,33 +122,44 @@ func TestMoneyIsBounded(t *testing.T) {
 	}
 }
 
+// TestForkChoiceIsATotalOrder: by the certified slot, then the number of signed
+// slots, then work (C8).
 func TestForkChoiceIsATotalOrder(t *testing.T) {
 	n := chaingen.New(t, chaingen.Params()).Network()
-	draw := func(t *rapid.T, name string) consensus.State {
+	draw := func(t *rapid.T, name string) consensus.Weight {
 		s := n.GenesisState()
-		s.SignedSlots = rapid.Uint32Range(0, 3).Draw(t, name+" slots")
-		s.Work.SetUint64(rapid.Uint64Range(0, 3).Draw(t, name+" low"))
+		s.SignedSlots = rapid.Uint32Range(0, 2).Draw(t, name+" slots")
+		s.Work.SetUint64(rapid.Uint64Range(0, 2).Draw(t, name+" low"))
 		if rapid.Bool().Draw(t, name+" high") {
 			s.Work[3] = 1
 		}
-		return s
+		return s.Weight(rapid.Uint32Range(0, 2).Draw(t, name+" certified"))
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		a, b, c := draw(t, "a"), draw(t, "b"), draw(t, "c")
-		if a.Compare(&a) != 0 {
+		if a.Compare(a) != 0 {
 			t.Fatal("a chain differs from itself")
 		}
-		if a.Compare(&b) != -b.Compare(&a) {
+		if a.Compare(b) != -b.Compare(a) {
 			t.Fatal("the order depends on who asks")
 		}
-		if a.Compare(&b) >= 0 && b.Compare(&c) >= 0 && a.Compare(&c) < 0 {
+		if a.Compare(b) >= 0 && b.Compare(c) >= 0 && a.Compare(c) < 0 {
 			t.Fatal("the order is not transitive")
 		}
-		if a.Compare(&b) == 0 && (a.SignedSlots != b.SignedSlots || a.Work != b.Work) {
-			t.Fatal("different scores compare equal")
+		if a.Compare(b) == 0 && a != b {
+			t.Fatal("different weights compare equal")
 		}
-		if a.SignedSlots > b.SignedSlots && a.Compare(&b) <= 0 {
-			t.Fatal("work outweighs a signed slot")
+		want := 0
+		switch {
+		case a.Certified != b.Certified:
+			want = int(a.Certified) - int(b.Certified)
+		case a.SignedSlots != b.SignedSlots:
+			want = int(a.SignedSlots) - int(b.SignedSlots)
+		default:
+			want = a.Work.Cmp(&b.Work)
+		}
+		if got := a.Compare(b); (got > 0) != (want > 0) || (got < 0) != (want < 0) {
+			t.Fatalf("%+v against %+v is %d", a, b, got)
 		}
 	})
 }
@@ -169,12 +180,12 @@ func TestSignedSlotBeatsWork(t *testing.T) {
 	if !attacker.State.Work.Gt(&honest.State.Work) {
 		t.Fatal("the attacker's branch has no more work: the test shows nothing")
 	}
-	if honest.State.Compare(&attacker.State) <= 0 {
+	if honest.State.Weight(0).Compare(attacker.State.Weight(0)) <= 0 {
 		t.Error("ten blocks of work replaced a signed slot")
 	}
 	g.SetTip("signed")
 	longer := g.Next("longer")
-	if longer.State.Compare(&honest.State) <= 0 {
+	if longer.State.Weight(0).Compare(honest.State.Weight(0)) <= 0 {
 		t.Error("a child is not better than its parent")
 	}
 }

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 
@@ -9,21 +10,20 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// State is the chain as of a block. It is a plain value; its methods answer
-// for the child of that block.
-//
-// Fork choice orders chains by (highest certified slot, signed slots, work),
-// C8. Certificates are not part of the rules yet, so the order here starts at
-// the signed slots; the certified slot will stand before them.
+// State is the chain as of a block. It is a value; its methods answer for the
+// child of that block.
 type State struct {
 	Network *Network
 	Height  uint32
 	ID      types.Hash
 	Time    uint32 // header time
-	// SignedSlots is the number of slots of this chain that a validator signed.
-	SignedSlots uint32
+	// SignedSlots is the number of slots of this chain that a validator signed,
+	// LastSigned the height of the newest, 0 if there is none.
+	SignedSlots, LastSigned uint32
 	// Work is the sum of all blocks' expected hashes, signed blocks included (C6).
 	Work uint256.Int
+	// Authority is what the chain says of its validators; nil: as of genesis.
+	Authority *Authority
 }
 
 // GenesisState returns the state as of block 0.
@@ -60,11 +60,27 @@ func (s *State) NextTarget() uint256.Int {
 	return t
 }
 
+func (s *State) authority() *Authority {
+	if s.Authority == nil {
+		return s.Network.authority
+	}
+	return s.Authority
+}
+
 // Validators returns the set that may sign the next block.
-func (s *State) Validators() ValidatorSet { return s.Network.set }
+func (s *State) Validators() ValidatorSet { return s.authority().Signers }
 
 // ValidatorSetID returns the id of Validators.
-func (s *State) ValidatorSetID() types.Hash { return s.Network.setID }
+func (s *State) ValidatorSetID() types.Hash { return s.authority().setID }
+
+// Voters returns who may vote on the next block, should it be a signed slot.
+func (s *State) Voters() *Electorate { return s.authority().voters }
+
+// Proven returns what the chain says of its validators as of this block.
+func (s *State) Proven() *Authority { return s.authority() }
+
+// Checkpoint returns height and id of the block.
+func (s *State) Checkpoint() Checkpoint { return Checkpoint{Height: s.Height, ID: s.ID} }
 
 // Rank returns the turn of validator index at the next block, which must be a
 // slot: (index − slot number) mod N. Rank 0 is in turn.
@@ -116,13 +132,26 @@ func (s *State) Subsidy() int64 {
 	return s.Network.Subsidy >> halvings
 }
 
-// Compare orders two chains by C8: positive when s is better. Zero leaves the
-// choice to BreakTie and then to what was seen first.
-func (s *State) Compare(o *State) int {
-	if c := cmp.Compare(s.SignedSlots, o.SignedSlots); c != 0 {
-		return c
-	}
-	return s.Work.Cmp(&o.Work)
+// Weight is what fork choice compares (C8): a greater one is better, whatever
+// the length of the chains and whenever their blocks arrived.
+type Weight struct {
+	// Certified is the height of the highest certified slot of the chain, proven
+	// by certificates from wherever: on this chain, on another, or from peers.
+	Certified   uint32
+	SignedSlots uint32
+	Work        uint256.Int
+}
+
+// Weight returns the weight of the chain that ends here, of which the slot at
+// height certified is the highest certified one.
+func (s *State) Weight(certified uint32) Weight {
+	return Weight{Certified: certified, SignedSlots: s.SignedSlots, Work: s.Work}
+}
+
+// Compare orders weights: positive when w is better. Zero leaves the choice to
+// State.BreakTie and then to what was seen first.
+func (w Weight) Compare(o Weight) int {
+	return cmp.Or(cmp.Compare(w.Certified, o.Certified), cmp.Compare(w.SignedSlots, o.SignedSlots), w.Work.Cmp(&o.Work))
 }
 
 // BreakTie decides between two chains that Compare equal, by their blocks at
@@ -147,32 +176,59 @@ func (s *State) BreakTie(a, b *types.SignedHeader) int {
 }
 
 // Child returns the state after a block with this header, which ValidateHeader
-// found valid. It needs no transactions, so that a chain of headers can be
-// weighed before its blocks are connected.
-func (s *State) Child(h *types.SignedHeader) State {
+// found valid. Of a signed block it also needs the first transaction, which
+// State.CheckBlock found valid; of an invalid one what the records before the
+// first bad one say counts. It needs no other transaction, so that a chain can
+// be weighed before its blocks are connected, or by a client without bodies.
+func (s *State) Child(h *types.SignedHeader, first *types.Transaction) State {
 	target := s.NextTarget()
 	work := types.Work(&target)
-	c := State{Network: s.Network, Height: s.ChildHeight(), ID: h.Header.ID(), Time: h.Time, SignedSlots: s.SignedSlots}
+	c := *s
+	c.Height, c.ID, c.Time = s.ChildHeight(), h.Header.ID(), h.Time
 	c.Work.Add(&s.Work, &work)
 	if h.IsSigned() {
 		c.SignedSlots++
+		c.LastSigned = c.Height
+		a := s.authority().clone()
+		_ = a.carryAll(s.Network, first, false)
+		a.extend(c.Checkpoint(), s.Voters())
+		c.Authority = a
 	}
 	return c
 }
 
-// AppendTo appends the state's encoding for the node's database.
+// Equal reports whether two states are the same in every respect, also where
+// their networks and authorities were loaded separately.
+func (s *State) Equal(o *State) bool {
+	a, b := *s, *o
+	a.Network, a.Authority, b.Network, b.Authority = nil, nil, nil, nil
+	return a == b && (s.Authority == o.Authority || bytes.Equal(s.authority().Bytes(), o.authority().Bytes()))
+}
+
+// AppendTo appends the state's encoding for the node's database, without the
+// authority, of which there is the id: zeros as of genesis.
 func (s *State) AppendTo(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, s.Height)
 	b = append(b, s.ID[:]...)
 	b = binary.LittleEndian.AppendUint32(b, s.Time)
 	b = binary.LittleEndian.AppendUint32(b, s.SignedSlots)
+	b = binary.LittleEndian.AppendUint32(b, s.LastSigned)
 	work := s.Work.Bytes32()
-	return append(b, work[:]...)
+	b = append(b, work[:]...)
+	var id types.Hash
+	if s.Authority != nil {
+		id = s.Authority.ID()
+	}
+	return append(b, id[:]...)
 }
 
-// DecodeState reads what AppendTo wrote.
-func (n *Network) DecodeState(d *types.Decoder) State {
-	s := State{Network: n, Height: d.Uint32(), ID: d.Hash(), Time: d.Uint32(), SignedSlots: d.Uint32()}
+// DecodeState reads what AppendTo wrote, all but the authority, whose id it
+// returns.
+func (n *Network) DecodeState(d *types.Decoder) (s State, authority types.Hash) {
+	s = State{
+		Network: n, Height: d.Uint32(), ID: d.Hash(), Time: d.Uint32(),
+		SignedSlots: d.Uint32(), LastSigned: d.Uint32(),
+	}
 	s.Work.SetBytes(d.Bytes(32))
-	return s
+	return s, d.Hash()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"qcitycoin.org/qcity/node/types"
@@ -19,51 +20,52 @@ const (
 // Tally takes one by one. An honest validator makes one; two are evidence.
 const votesPerHeight = 2
 
-// Evidence is two votes of one validator that no honest one makes both of.
-// Conflict(A.Link, B.Link) says why.
+// Evidence is two votes of one key that no honest validator makes both of.
+// Conflict(A.Link, B.Link) says why. Their electorates may differ.
 type Evidence struct{ A, B Attestation }
 
-// Tally counts the votes of one validator set and answers what they certify
-// and make final (C7). The answers depend on which votes it was given, not on
-// their order, and another vote never takes back an answer.
+// Tally counts votes and answers what they certify and make final (C7). The
+// answers depend on which votes it was given, not on their order, and another
+// vote never takes back an answer.
 //
 // It trusts its caller that votes are verified (Attestation.Verify,
-// Certificate.Verify) and that the caller knows both blocks of a link as
-// signed blocks, or genesis, the target a descendant of the source. The latter
-// also bounds its memory: for each height above the root where the caller
-// knows a slot, there are votesPerHeight votes of each validator, plus those in
-// certificates, to which a majority had to put its name.
+// Certificate.Verify) under the electorate of their target, which is the same at
+// every call, and that the caller knows both blocks of a link as signed blocks,
+// or genesis, the target a descendant of the source. The latter also bounds its
+// memory: for each height above the root where the caller knows a slot, there
+// are votesPerHeight votes of each key, plus those in certificates, to which a
+// majority had to put its name.
 //
 // A Tally is not safe for concurrent use.
 type Tally struct {
-	set            types.Hash
-	size           int
-	step           uint32 // heights from one slot to the next
-	certify, final int
-	root           Checkpoint
-	links          map[Link]*Certificate // every vote, by link; below the quorum it is a certificate in the making
-	from           map[Checkpoint][]Link // the keys of links, by source
-	certified      map[Checkpoint]bool
-	votes          [][]Link           // of each validator
-	evidence       map[uint8]Evidence // the first pair of each offender
+	step      uint32 // heights from one slot to the next
+	root      Checkpoint
+	links     map[Link]*ballot      // every vote, by link
+	from      map[Checkpoint][]Link // the keys of links, by source
+	certified map[Checkpoint]bool
+	votes     map[types.PublicKey][]Link
+	evidence  map[types.PublicKey]Evidence // the first pair of each offender
 }
 
-// NewTally returns a tally of the votes of set. root counts as certified and
-// every other checkpoint must be linked to it: it is the genesis block, or a
-// final slot of which the caller has kept the proof.
-func NewTally(n *Network, set ValidatorSet, root Checkpoint) *Tally {
-	size := len(set.Keys)
-	return newTally(n.N, set, root, CertifyQuorum(size), FinalQuorum(size))
+// ballot is the votes for one link, below the quorum a certificate in the making.
+type ballot struct {
+	Certificate
+	voters *Electorate
 }
 
-func newTally(step uint32, set ValidatorSet, root Checkpoint, certify, final int) *Tally {
+// NewTally returns a tally of votes. root counts as certified and every other
+// checkpoint must be linked to it: it is the genesis block, or a final slot of
+// which the caller has kept the proof.
+func NewTally(n *Network, root Checkpoint) *Tally { return newTally(n.N, root) }
+
+func newTally(step uint32, root Checkpoint) *Tally {
 	return &Tally{
-		set: set.ID(), size: len(set.Keys), step: step, certify: certify, final: final, root: root,
-		links:     make(map[Link]*Certificate),
+		step: step, root: root,
+		links:     make(map[Link]*ballot),
 		from:      make(map[Checkpoint][]Link),
 		certified: map[Checkpoint]bool{root: true},
-		votes:     make([][]Link, len(set.Keys)),
-		evidence:  make(map[uint8]Evidence),
+		votes:     make(map[types.PublicKey][]Link),
+		evidence:  make(map[types.PublicKey]Evidence),
 	}
 }
 
@@ -71,42 +73,42 @@ func newTally(step uint32, set ValidatorSet, root Checkpoint, certify, final int
 func (t *Tally) Root() Checkpoint { return t.root }
 
 // Add counts a verified attestation. It reports whether the vote was new. A
-// vote that conflicts with an earlier one of the same validator counts too, or
+// vote that conflicts with an earlier one of the same key counts too, or
 // the result would depend on the order: see Evidence. After votesPerHeight of
 // them for one target height it is refused (RuleVoteLimit) and counts only as
 // part of a certificate.
-func (t *Tally) Add(a Attestation) (added bool, err error) {
-	if err := t.accepts(a.Link, a.Index); err != nil {
+func (t *Tally) Add(a Attestation, voters *Electorate) (added bool, err error) {
+	if err := t.accepts(a.Link, a.Index, voters); err != nil {
 		return false, err
 	}
-	if t.has(a) {
+	if t.Has(a) {
 		return false, nil
 	}
 	same := 0
-	for _, l := range t.votes[a.Index] {
+	for _, l := range t.votes[voters.keys[a.Index]] {
 		if l.Target.Height == a.Target.Height {
 			same++
 		}
 	}
 	if same >= votesPerHeight {
-		return false, broken(RuleVoteLimit, "validator %d has %d votes for height %d", a.Index, same, a.Target.Height)
+		return false, broken(RuleVoteLimit, "voter %d has %d votes for height %d", a.Index, same, a.Target.Height)
 	}
-	t.insert(a)
+	t.insert(a, voters)
 	return true, nil
 }
 
 // AddCertificate counts the attestations of a verified certificate, and
 // reports whether any was new. No limit applies: a majority stands behind it.
-func (t *Tally) AddCertificate(c Certificate) (added bool, err error) {
+func (t *Tally) AddCertificate(c Certificate, voters *Electorate) (added bool, err error) {
 	list := c.Attestations()
 	for _, a := range list {
-		if err := t.accepts(a.Link, a.Index); err != nil {
+		if err := t.accepts(a.Link, a.Index, voters); err != nil {
 			return false, err
 		}
 	}
 	for _, a := range list {
-		if !t.has(a) {
-			t.insert(a)
+		if !t.Has(a) {
+			t.insert(a, voters)
 			added = true
 		}
 	}
@@ -114,12 +116,12 @@ func (t *Tally) AddCertificate(c Certificate) (added bool, err error) {
 }
 
 // accepts refuses votes of other sets, of nobody, and below the root.
-func (t *Tally) accepts(l Link, index uint8) error {
-	if l.Set != t.set {
-		return broken(RuleAttestSet, "made under set %s, counted are votes of %s", l.Set, t.set)
+func (t *Tally) accepts(l Link, index uint8, voters *Electorate) error {
+	if l.Set != voters.id {
+		return broken(RuleAttestSet, "made under set %s, the target's is %s", l.Set, voters.id)
 	}
-	if int(index) >= t.size {
-		return broken(RuleAttestIndex, "index %d in a set of %d", index, t.size)
+	if err := voters.check(index); err != nil {
+		return err
 	}
 	if l.Source.Height >= l.Target.Height {
 		return broken(RuleAttestSource, "source height %d is not below target height %d", l.Source.Height, l.Target.Height)
@@ -134,44 +136,49 @@ func (t *Tally) accepts(l Link, index uint8) error {
 // past a final slot (docs/votes.md, "Why two conflicting slots cannot be final").
 func (t *Tally) above(l Link) bool { return l.Source == t.root || l.Source.Height > t.root.Height }
 
-func (t *Tally) has(a Attestation) bool {
-	c := t.links[a.Link]
-	return c != nil && c.Signers>>a.Index&1 == 1
+// Has reports whether a vote was counted.
+func (t *Tally) Has(a Attestation) bool {
+	b := t.links[a.Link]
+	return b != nil && b.Signers>>a.Index&1 == 1
 }
 
 // insert counts a new vote and follows what it certifies.
-func (t *Tally) insert(a Attestation) {
-	t.accuse(a)
-	t.votes[a.Index] = append(t.votes[a.Index], a.Link)
-	c := t.links[a.Link]
-	if c == nil {
-		c = &Certificate{Link: a.Link}
-		t.links[a.Link] = c
+func (t *Tally) insert(a Attestation, voters *Electorate) {
+	key := voters.keys[a.Index]
+	t.accuse(a, key)
+	t.votes[key] = append(t.votes[key], a.Link)
+	b := t.links[a.Link]
+	if b == nil {
+		b = &ballot{Certificate: Certificate{Link: a.Link}, voters: voters}
+		t.links[a.Link] = b
 		t.from[a.Source] = append(t.from[a.Source], a.Link)
 	}
-	c.insert(a.Index, a.Signature)
-	if t.certified[a.Source] && !t.certified[a.Target] && len(c.Signatures) >= t.certify {
+	b.insert(a.Index, a.Signature)
+	if t.certified[a.Source] && !t.certified[a.Target] && b.certifies() {
 		t.spread(a.Target)
 	}
 }
 
-// accuse keeps the first pair of votes of a validator that conflict.
-func (t *Tally) accuse(a Attestation) {
-	if _, known := t.evidence[a.Index]; known {
+func (b *ballot) certifies() bool { return b.voters.Certifies(b.Signers) }
+
+// accuse keeps the first pair of votes of a key that conflict.
+func (t *Tally) accuse(a Attestation, key types.PublicKey) {
+	if _, known := t.evidence[key]; known {
 		return
 	}
-	for _, l := range t.votes[a.Index] {
+	for _, l := range t.votes[key] {
 		if Conflict(l, a.Link) != nil {
-			t.evidence[a.Index] = Evidence{A: t.vote(l, a.Index), B: a}
+			t.evidence[key] = Evidence{A: t.vote(l, key), B: a}
 			return
 		}
 	}
 }
 
-// vote returns the attestation of a link by a validator that made it.
-func (t *Tally) vote(l Link, index uint8) Attestation {
-	list := t.links[l].Attestations()
-	return list[slices.IndexFunc(list, func(a Attestation) bool { return a.Index == index })]
+// vote returns the attestation of a link by a key that made it.
+func (t *Tally) vote(l Link, key types.PublicKey) Attestation {
+	b := t.links[l]
+	list := b.Attestations()
+	return list[slices.IndexFunc(list, func(a Attestation) bool { return b.voters.keys[a.Index] == key })]
 }
 
 // spread marks c certified, and all that thereby has a certificate from a
@@ -181,7 +188,7 @@ func (t *Tally) spread(c Checkpoint) {
 		c, todo = todo[0], todo[1:]
 		t.certified[c] = true
 		for _, l := range t.from[c] {
-			if !t.certified[l.Target] && len(t.links[l].Signatures) >= t.certify {
+			if !t.certified[l.Target] && t.links[l].certifies() {
 				todo = append(todo, l.Target)
 			}
 		}
@@ -192,21 +199,38 @@ func (t *Tally) spread(c Checkpoint) {
 // certified source.
 func (t *Tally) Certified(c Checkpoint) bool { return t.certified[c] }
 
-// Final reports whether c is certified and FinalQuorum validators attest the
-// link from it to one block at the next slot.
+// Final reports whether c is certified and a final quorum attests the link from
+// it to one block at the next slot.
 func (t *Tally) Final(c Checkpoint) bool {
 	return t.certified[c] && slices.ContainsFunc(t.from[c], func(l Link) bool {
-		return l.Target.Height-c.Height == t.step && len(t.links[l].Signatures) >= t.final
+		return l.Target.Height-c.Height == t.step && t.links[l].voters.Finalises(t.links[l].Signers)
 	})
+}
+
+// CertifiedSlots returns all certified checkpoints, the root last, by descending
+// height. There are two of one height only if a validator is dishonest.
+func (t *Tally) CertifiedSlots() []Checkpoint {
+	return slices.SortedFunc(maps.Keys(t.certified), func(a, b Checkpoint) int {
+		return cmp.Or(cmp.Compare(b.Height, a.Height), b.ID.Compare(a.ID))
+	})
+}
+
+// Certificate returns the votes for a link, if they are enough for a certificate.
+func (t *Tally) Certificate(l Link) (Certificate, bool) {
+	b := t.links[l]
+	if b == nil || !b.certifies() {
+		return Certificate{}, false
+	}
+	return Certificate{Link: l, Signers: b.Signers, Signatures: slices.Clone(b.Signatures)}, true
 }
 
 // Certificates returns the certificates from certified sources, by ascending
 // target height; those of one height have a fixed order.
 func (t *Tally) Certificates() []Certificate {
 	var list []Certificate
-	for l, c := range t.links {
-		if t.certified[l.Source] && len(c.Signatures) >= t.certify {
-			list = append(list, Certificate{Link: l, Signers: c.Signers, Signatures: slices.Clone(c.Signatures)})
+	for l, b := range t.links {
+		if t.certified[l.Source] && b.certifies() {
+			list = append(list, Certificate{Link: l, Signers: b.Signers, Signatures: slices.Clone(b.Signatures)})
 		}
 	}
 	slices.SortFunc(list, func(a, b Certificate) int {
@@ -218,14 +242,13 @@ func (t *Tally) Certificates() []Certificate {
 	return list
 }
 
-// Evidence returns one pair of conflicting votes of each validator that made
-// any, by ascending index.
+// Evidence returns one pair of conflicting votes of each key that made any, in
+// the order of the keys.
 func (t *Tally) Evidence() []Evidence {
-	var list []Evidence
-	for i := range t.votes {
-		if e, ok := t.evidence[uint8(i)]; ok {
-			list = append(list, e)
-		}
+	keys := slices.SortedFunc(maps.Keys(t.evidence), func(a, b types.PublicKey) int { return bytes.Compare(a.Bytes(), b.Bytes()) })
+	list := make([]Evidence, len(keys))
+	for i, k := range keys {
+		list[i] = t.evidence[k]
 	}
 	return list
 }
@@ -244,8 +267,8 @@ func (t *Tally) Prune(c Checkpoint) error {
 			delete(t.from, l.Source) // all links from one source go together
 		}
 	}
-	for i, votes := range t.votes {
-		t.votes[i] = slices.DeleteFunc(votes, func(l Link) bool { return !t.above(l) })
+	for key, votes := range t.votes {
+		t.votes[key] = slices.DeleteFunc(votes, func(l Link) bool { return !t.above(l) })
 	}
 	for other := range t.certified {
 		if other != c && other.Height <= c.Height {

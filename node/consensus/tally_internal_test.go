@@ -9,11 +9,11 @@ import (
 // TestPrunedTallyStaysSmall counts a thousand slots with a bad key that votes
 // for a twin of each, and for twins of twins, and prunes at each final one.
 func TestPrunedTallyStaysSmall(t *testing.T) {
-	set := ValidatorSet{Keys: make([]types.PublicKey, 5)}
+	voters := NewElectorate(ValidatorSet{Keys: modelKeys(0, 5)}, nil, nil)
 	at := func(s uint32, twin byte) Checkpoint {
 		return Checkpoint{Height: 10 * s, ID: types.Hash{byte(s), byte(s >> 8), twin}}
 	}
-	tally := newTally(10, set, at(0, 0), CertifyQuorum(5), FinalQuorum(5))
+	tally := newTally(10, at(0, 0))
 	most := 0
 	for s := range uint32(1000) {
 		for i := range uint8(5) {
@@ -22,8 +22,8 @@ func TestPrunedTallyStaysSmall(t *testing.T) {
 				votes = []Link{{Source: at(s, 0), Target: at(s+1, 1)}, {Source: at(s, 1), Target: at(s+1, 2)}}
 			}
 			for _, l := range votes {
-				l.Set = set.ID()
-				if _, err := tally.Add(Attestation{Link: l, Index: i}); err != nil && tally.above(l) {
+				l.Set = voters.ID()
+				if _, err := tally.Add(Attestation{Link: l, Index: i}, voters); err != nil && tally.above(l) {
 					t.Fatal(err)
 				}
 			}

@@ -152,11 +152,11 @@ func TestTallyAgainstDefinition(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := tally.AddCertificate(c); err != nil {
+				if _, err := tally.AddCertificate(c, f.voters); err != nil {
 					t.Fatal(err)
 				}
 			} else {
-				add(t, tally, v)
+				f.add(t, tally, v)
 			}
 			now := f.ask(tally, 1)
 			if !includes(now.Certified, before.Certified) || !includes(now.Final, before.Final) {
@@ -191,8 +191,8 @@ func TestPruneForgetsNothingThatMatters(t *testing.T) {
 		order := rapid.Permutation(f.drawVotes(t, 1)).Draw(t, "order")
 		whole, part := f.tally(), f.tally()
 		for _, v := range order {
-			add(t, whole, v)
-			if _, err := part.Add(v); err != nil {
+			f.add(t, whole, v)
+			if _, err := part.Add(v, f.voters); err != nil {
 				if rule, _ := consensus.RuleOf(err); rule != consensus.RuleVoteFloor {
 					t.Fatal(err)
 				}

@@ -12,7 +12,7 @@ import (
 )
 
 func (f *voteFixture) tally() *consensus.Tally {
-	return consensus.NewTally(f.network, f.set, f.genesis)
+	return consensus.NewTally(f.network, f.genesis)
 }
 
 // vote makes an attestation without a signature, as a Tally does not look at it.
@@ -20,10 +20,10 @@ func vote(l consensus.Link, index uint8) consensus.Attestation {
 	return consensus.Attestation{Link: l, Index: index, Signature: [64]byte{index}}
 }
 
-func add(tb rapid.TB, t *consensus.Tally, votes ...consensus.Attestation) {
+func (f *voteFixture) add(tb rapid.TB, t *consensus.Tally, votes ...consensus.Attestation) {
 	tb.Helper()
 	for _, a := range votes {
-		if _, err := t.Add(a); err != nil {
+		if _, err := t.Add(a, f.voters); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -57,22 +57,22 @@ func TestTallyStepByStep(t *testing.T) {
 		}
 	}
 	expect("no votes", "0", "")
-	add(t, tally, all(f.link(1, 0, 1), 0, 1)...)
+	f.add(t, tally, all(f.link(1, 0, 1), 0, 1)...)
 	expect("two votes", "0", "")
-	add(t, tally, vote(f.link(1, 0, 1), 1))
+	f.add(t, tally, vote(f.link(1, 0, 1), 1))
 	expect("two votes, one of them twice", "0", "")
-	add(t, tally, vote(f.link(2, 0, 1), 2))
+	f.add(t, tally, vote(f.link(2, 0, 1), 2))
 	expect("a third vote for a twin", "0", "")
-	add(t, tally, all(f.link(1, 2, 3), 0, 1, 2, 3, 4)...)
+	f.add(t, tally, all(f.link(1, 2, 3), 0, 1, 2, 3, 4)...)
 	expect("five votes from a source that is not certified", "0", "")
-	add(t, tally, vote(f.link(1, 0, 1), 4))
+	f.add(t, tally, vote(f.link(1, 0, 1), 4))
 	expect("a third vote", "01", "")
-	add(t, tally, all(f.link(1, 1, 2), 0, 1)...)
-	add(t, tally, vote(f.link(1, 0, 2), 3), vote(f.link(1, 0, 2), 4))
+	f.add(t, tally, all(f.link(1, 1, 2), 0, 1)...)
+	f.add(t, tally, vote(f.link(1, 0, 2), 3), vote(f.link(1, 0, 2), 4))
 	expect("four votes for one target from two sources", "01", "")
-	add(t, tally, vote(f.link(1, 1, 2), 2))
+	f.add(t, tally, vote(f.link(1, 1, 2), 2))
 	expect("a certificate in between: what hung on it is certified, and final, as well", "0123", "2")
-	add(t, tally, vote(f.link(1, 1, 2), 3))
+	f.add(t, tally, vote(f.link(1, 1, 2), 3))
 	expect("a fourth vote for the link to the next slot", "0123", "12")
 	if err := tally.Prune(third); err == nil {
 		t.Error("pruned below a slot that is not final")
@@ -105,8 +105,8 @@ func TestTallyStepByStep(t *testing.T) {
 func TestOnlyTheNextSlotMakesFinal(t *testing.T) {
 	f := newVoteFixture(t)
 	tally := f.tally()
-	add(t, tally, all(f.link(1, 0, 1), 0, 1, 2, 3, 4)...)
-	add(t, tally, all(f.link(1, 1, 3), 0, 1, 2, 3, 4)...)
+	f.add(t, tally, all(f.link(1, 0, 1), 0, 1, 2, 3, 4)...)
+	f.add(t, tally, all(f.link(1, 1, 3), 0, 1, 2, 3, 4)...)
 	if !tally.Certified(f.slot(1, 3)) || tally.Final(f.slot(1, 1)) {
 		t.Errorf("certified %t, final %t", tally.Certified(f.slot(1, 3)), tally.Final(f.slot(1, 1)))
 	}
@@ -117,9 +117,9 @@ func TestOnlyTheNextSlotMakesFinal(t *testing.T) {
 func TestPruneForgetsRivals(t *testing.T) {
 	f := newVoteFixture(t)
 	tally := f.tally()
-	add(t, tally, all(f.link(1, 0, 1), 0, 1, 4)...)
-	add(t, tally, all(f.link(2, 0, 1), 2, 3, 4)...)
-	add(t, tally, all(f.link(1, 1, 2), 0, 1, 2, 3)...)
+	f.add(t, tally, all(f.link(1, 0, 1), 0, 1, 4)...)
+	f.add(t, tally, all(f.link(2, 0, 1), 2, 3, 4)...)
+	f.add(t, tally, all(f.link(1, 1, 2), 0, 1, 2, 3)...)
 	rival := f.slot(2, 1)
 	if !tally.Certified(rival) || tally.Final(rival) {
 		t.Fatal("the rival is not certified, or final: this test shows nothing")
@@ -139,14 +139,14 @@ func tallyViolations() []voteViolation {
 	refused := func(name string, rule consensus.Rule, link func(*voteFixture) consensus.Link) voteViolation {
 		return voteViolation{name, rule, func(f *voteFixture, t *testing.T) error {
 			tally := f.tally()
-			add(t, tally, all(f.link(1, 0, 1), 0, 1, 2, 3)...)
-			add(t, tally, all(f.link(1, 1, 2), 0, 1, 2, 3)...)
+			f.add(t, tally, all(f.link(1, 0, 1), 0, 1, 2, 3)...)
+			f.add(t, tally, all(f.link(1, 1, 2), 0, 1, 2, 3)...)
 			if err := tally.Prune(f.slot(1, 1)); err != nil {
 				t.Fatal(err)
 			}
 			l := link(f)
-			_, one := tally.Add(vote(l, 4))
-			_, many := tally.AddCertificate(consensus.Certificate{Link: l, Signers: 0x1c, Signatures: make([][64]byte, 3)})
+			_, one := tally.Add(vote(l, 4), f.voters)
+			_, many := tally.AddCertificate(consensus.Certificate{Link: l, Signers: 0x1c, Signatures: make([][64]byte, 3)}, f.voters)
 			if one == nil || many == nil || one.Error() != many.Error() {
 				t.Errorf("an attestation gives %v, a certificate %v", one, many)
 			}
@@ -165,25 +165,38 @@ func tallyViolations() []voteViolation {
 		refused("vote that goes nowhere", "attest-source", func(f *voteFixture) consensus.Link {
 			return consensus.Link{Set: f.set.ID(), Source: f.slot(1, 2), Target: f.slot(1, 2)}
 		}),
+		{"vote of a disabled key", "attest-disabled", func(f *voteFixture, t *testing.T) error {
+			tally := f.tally()
+			f.voters = consensus.NewElectorate(f.set, nil, f.set.Keys[1:2])
+			_, one := tally.Add(vote(f.link(1, 0, 1), 1), f.voters)
+			_, many := tally.AddCertificate(consensus.Certificate{Link: f.link(1, 0, 1), Signers: 0x1f, Signatures: make([][64]byte, 5)}, f.voters)
+			if one == nil || many == nil || one.Error() != many.Error() {
+				t.Errorf("an attestation gives %v, a certificate %v", one, many)
+			}
+			if tally.Has(vote(f.link(1, 0, 1), 0)) {
+				t.Error("part of a refused certificate was counted")
+			}
+			return one
+		}},
 		{"vote of nobody", "attest-index", func(f *voteFixture, _ *testing.T) error {
-			_, err := f.tally().Add(vote(f.link(1, 0, 1), 5))
+			_, err := f.tally().Add(vote(f.link(1, 0, 1), 5), f.voters)
 			return err
 		}},
 		{"certificate of nobody", "attest-index", func(f *voteFixture, t *testing.T) error {
 			tally := f.tally()
-			_, err := tally.AddCertificate(consensus.Certificate{Link: f.link(1, 0, 1), Signers: 0x27, Signatures: make([][64]byte, 4)})
-			if added, _ := tally.Add(vote(f.link(1, 0, 1), 0)); !added {
+			_, err := tally.AddCertificate(consensus.Certificate{Link: f.link(1, 0, 1), Signers: 0x27, Signatures: make([][64]byte, 4)}, f.voters)
+			if added, _ := tally.Add(vote(f.link(1, 0, 1), 0), f.voters); !added {
 				t.Error("part of a refused certificate was counted")
 			}
 			return err
 		}},
 		{"third vote for one height", "vote-limit", func(f *voteFixture, t *testing.T) error {
 			tally := f.tally()
-			add(t, tally, vote(f.link(1, 0, 3), 2), vote(f.link(1, 1, 3), 2))
-			if added, err := tally.Add(vote(f.link(1, 1, 3), 2)); added || err != nil {
+			f.add(t, tally, vote(f.link(1, 0, 3), 2), vote(f.link(1, 1, 3), 2))
+			if added, err := tally.Add(vote(f.link(1, 1, 3), 2), f.voters); added || err != nil {
 				t.Errorf("a vote it has: %t, %v", added, err)
 			}
-			_, err := tally.Add(vote(f.link(1, 2, 3), 2))
+			_, err := tally.Add(vote(f.link(1, 2, 3), 2), f.voters)
 			return err
 		}},
 	}
@@ -198,7 +211,7 @@ func TestTallyFlood(t *testing.T) {
 	for i := range 100_000 {
 		l := f.link(1, 0, uint32(1+i%50))
 		l.Target.ID = types.Hash{byte(i), byte(i >> 8), byte(i >> 16), 1}
-		added, err := tally.Add(vote(l, 4))
+		added, err := tally.Add(vote(l, 4), f.voters)
 		if added != (err == nil) {
 			t.Fatal(added, err)
 		}
@@ -213,11 +226,11 @@ func TestTallyFlood(t *testing.T) {
 		t.Errorf("evidence %+v", e)
 	}
 	l := f.link(1, 0, 1)
-	add(t, tally, all(l, 0, 1)...)
-	if _, err := tally.Add(vote(l, 4)); err == nil || tally.Certified(l.Target) {
+	f.add(t, tally, all(l, 0, 1)...)
+	if _, err := tally.Add(vote(l, 4), f.voters); err == nil || tally.Certified(l.Target) {
 		t.Fatal("the flood did not reach the limit: this test shows nothing")
 	}
-	if added, err := tally.AddCertificate(f.certificate(t, l, 0, 1, 4)); !added || err != nil || !tally.Certified(l.Target) {
+	if added, err := tally.AddCertificate(f.certificate(t, l, 0, 1, 4), f.voters); !added || err != nil || !tally.Certified(l.Target) {
 		t.Errorf("a certificate with the offender: %t, %v, certified %t", added, err, tally.Certified(l.Target))
 	}
 }
@@ -226,7 +239,7 @@ func TestTallyFlood(t *testing.T) {
 func TestTallyHandsOutCopies(t *testing.T) {
 	f := newVoteFixture(t)
 	tally := f.tally()
-	add(t, tally, all(f.link(1, 0, 1), 0, 1, 2)...)
+	f.add(t, tally, all(f.link(1, 0, 1), 0, 1, 2)...)
 	before := tally.Certificates()[0].AppendTo(nil)
 	c := tally.Certificates()[0]
 	c.Signatures[0][0] ^= 0xff
@@ -239,11 +252,12 @@ func TestTallyHandsOutCopies(t *testing.T) {
 func TestTallyOfOneValidator(t *testing.T) {
 	f := newVoteFixture(t)
 	set := consensus.ValidatorSet{Keys: f.set.Keys[:1]}
-	tally := consensus.NewTally(f.network, set, f.genesis)
+	f.voters = consensus.NewElectorate(set, nil, nil)
+	tally := f.tally()
 	for s := range uint32(5) {
 		l := f.link(1, s, s+1)
 		l.Set = set.ID()
-		add(t, tally, vote(l, 0))
+		f.add(t, tally, vote(l, 0))
 		if !tally.Certified(l.Target) {
 			t.Errorf("slot %d is not certified by a majority of one", s+1)
 		}

@@ -26,7 +26,7 @@ func FuzzDecodeAttestation(f *testing.F) {
 		if !bytes.Equal(a.AppendTo(nil), raw) {
 			t.Fatalf("%x comes back as %x", raw, a.AppendTo(nil))
 		}
-		err = a.Verify(v.network, v.set)
+		err = a.Verify(v.network, v.voters)
 		if _, ok := consensus.RuleOf(err); err != nil && !ok {
 			t.Fatalf("an error that names no rule: %v", err)
 		}
@@ -56,7 +56,7 @@ func FuzzDecodeCertificate(f *testing.F) {
 		if err != nil || !bytes.Equal(again.AppendTo(nil), raw) {
 			t.Fatalf("%x put together again: %x, %v", raw, again.AppendTo(nil), err)
 		}
-		err = c.Verify(v.network, v.set)
+		err = c.Verify(v.network, v.voters)
 		if _, ok := consensus.RuleOf(err); err != nil && !ok {
 			t.Fatalf("an error that names no rule: %v", err)
 		}

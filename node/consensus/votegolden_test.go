@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"math/big"
-	"os"
 	"strings"
 	"testing"
 
@@ -49,7 +48,7 @@ func goldenVotes(t *testing.T) map[string][]byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Verify(n, state.Validators()); err != nil {
+		if err := c.Verify(n, state.Voters()); err != nil {
 			t.Fatal(err)
 		}
 		values[name] = c.AppendTo(nil)
@@ -57,20 +56,7 @@ func goldenVotes(t *testing.T) map[string][]byte {
 	return values
 }
 
-func goldenVotesFile(t *testing.T) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile("testdata/votes.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := make(map[string]string)
-	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name != "#" {
-			values[name] = value
-		}
-	}
-	return values
-}
+func goldenVotesFile(t *testing.T) map[string]string { return goldenFile(t, "votes.txt") }
 
 func TestGoldenVotes(t *testing.T) {
 	got, want := goldenVotes(t), goldenVotesFile(t)

@@ -24,6 +24,8 @@ type voteModel struct {
 	// never take back an answer (TestTallyAgainstDefinition), so this finds a
 	// conflict whenever there is one, but does not count them all.
 	maximal bool
+
+	voters *Electorate
 }
 
 const modelStep = 10 // heights between slots
@@ -52,7 +54,7 @@ func (m *voteModel) checkpoint(branch, s int) Checkpoint {
 func (m *voteModel) linksTo(s int) (list []Link) {
 	for branch := range 2 {
 		for source := range s {
-			l := Link{Set: m.set().ID(), Source: m.checkpoint(branch, source), Target: m.checkpoint(branch, s)}
+			l := Link{Set: m.voters.id, Source: m.checkpoint(branch, source), Target: m.checkpoint(branch, s)}
 			if !slices.Contains(list, l) { // common to both
 				list = append(list, l)
 			}
@@ -61,8 +63,21 @@ func (m *voteModel) linksTo(s int) (list []Link) {
 	return list
 }
 
-// set has empty keys: the model's votes carry no signatures.
-func (m *voteModel) set() ValidatorSet { return ValidatorSet{Keys: make([]types.PublicKey, m.size)} }
+// modelKeys makes up keys of n validators from the first on: no point of any
+// curve, as the model's votes carry no signatures.
+func modelKeys(first, n int) []types.PublicKey {
+	keys := make([]types.PublicKey, n)
+	for i := range keys {
+		keys[i].Point[0] = byte(first + i)
+	}
+	return keys
+}
+
+// electorate returns a set of the model's validators with its own quorums.
+func (m *voteModel) electorate() *Electorate {
+	number := func(q int) func(int) int { return func(int) int { return q } }
+	return newElectorate([]ValidatorSet{{Keys: modelKeys(0, m.size)}}, nil, number(m.certify), number(m.final))
+}
 
 // A tallies counts votes by link, three bits each.
 type tallies [2]uint64
@@ -217,12 +232,12 @@ func (m *voteModel) explore(judge func(votes [][]Link) bool) count {
 // tally counts the votes of honest validators, and those of the bad ones for
 // every link that an honest one voted for: alone they are too few for a quorum.
 func (m *voteModel) tally(votes [][]Link) *Tally {
-	t := newTally(modelStep, m.set(), m.checkpoint(0, 0), m.certify, m.final)
+	t := newTally(modelStep, m.checkpoint(0, 0))
 	for i, links := range votes {
 		for _, l := range links {
 			for _, index := range append(m.badOnes(), uint8(i)) {
-				if a := (Attestation{Link: l, Index: index}); !t.has(a) {
-					t.insert(a) // without the limit of Add, as if in a certificate
+				if a := (Attestation{Link: l, Index: index}); !t.Has(a) {
+					t.insert(a, m.voters) // without the limit of Add, as if in a certificate
 				}
 			}
 		}

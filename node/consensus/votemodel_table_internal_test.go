@@ -23,7 +23,9 @@ type row struct {
 }
 
 func (r *row) model() voteModel {
-	return voteModel{slots: r.slots, fork: r.fork, allows: r.allows, size: r.size, certify: r.certify, final: r.final, bad: r.bad}
+	m := voteModel{slots: r.slots, fork: r.fork, allows: r.allows, size: r.size, certify: r.certify, final: r.final, bad: r.bad}
+	m.voters = m.electorate()
+	return m
 }
 
 var table = []row{

@@ -22,10 +22,10 @@ func (f *voteFixture) split(t *testing.T) (*consensus.Tally, [4]consensus.VoteRe
 				t.Fatal(err)
 			}
 			records[i] = records[i].Next(l)
-			add(t, tally, vote(l, uint8(i)))
+			f.add(t, tally, vote(l, uint8(i)))
 		}
 		if s == 0 {
-			add(t, tally, vote(f.link(0, 0, 1), 4), vote(f.link(1, 0, 1), 4))
+			f.add(t, tally, vote(f.link(0, 0, 1), 4), vote(f.link(1, 0, 1), 4))
 		}
 	}
 	return tally, records
@@ -37,7 +37,7 @@ func TestSplitCertifiesTwiceButFinalisesNothing(t *testing.T) {
 	f := newVoteFixture(t)
 	tally, _ := f.split(t)
 	for branch := range byte(2) {
-		add(t, tally, vote(f.link(branch, 1, 2), 4))
+		f.add(t, tally, vote(f.link(branch, 1, 2), 4))
 		for s := uint32(1); s <= 2; s++ {
 			if c := f.slot(branch, s); !tally.Certified(c) || tally.Final(c) {
 				t.Errorf("slot %d of branch %d: certified %t, final %t", s, branch, tally.Certified(c), tally.Final(c))
@@ -65,7 +65,7 @@ func TestSplitCanStall(t *testing.T) {
 					for source := range target {
 						l := f.link(branch, source, target)
 						if record.Allows(l) == nil {
-							if _, err := tally.AddCertificate(consensus.Certificate{Link: l, Signers: 1 << i, Signatures: make([][64]byte, 1)}); err != nil {
+							if _, err := tally.AddCertificate(consensus.Certificate{Link: l, Signers: 1 << i, Signatures: make([][64]byte, 1)}, f.voters); err != nil {
 								t.Fatal(err)
 							}
 						}
@@ -85,7 +85,7 @@ func TestSplitCanStall(t *testing.T) {
 	}
 	tally, _ = f.split(t)
 	way, on := f.link(0, 1, 3), f.link(0, 3, 4)
-	add(t, tally, all(way, 0, 1, 4)...)
+	f.add(t, tally, all(way, 0, 1, 4)...)
 	for i := range records {
 		if i < 2 {
 			records[i] = records[i].Next(way)
@@ -93,7 +93,7 @@ func TestSplitCanStall(t *testing.T) {
 		if err := records[i].Allows(on); err != nil {
 			t.Errorf("validator %d is still bound: %v", i, err)
 		}
-		add(t, tally, vote(on, uint8(i)))
+		f.add(t, tally, vote(on, uint8(i)))
 	}
 	if !tally.Certified(f.slot(0, 4)) || !tally.Final(f.slot(0, 3)) {
 		t.Error("one vote does not end it")
@@ -118,7 +118,7 @@ func TestHonestVotersNeverStall(t *testing.T) {
 					continue
 				}
 				records[i] = records[i].Next(l)
-				add(t, tally, vote(l, uint8(i)))
+				f.add(t, tally, vote(l, uint8(i)))
 			}
 		}
 		top, rivals := f.genesis, 0
@@ -144,7 +144,7 @@ func TestHonestVotersNeverStall(t *testing.T) {
 			if err := record.Allows(next); err != nil {
 				t.Fatalf("validator %d cannot go on: %v", i, err)
 			}
-			add(t, tally, vote(next, uint8(i)))
+			f.add(t, tally, vote(next, uint8(i)))
 		}
 		if !tally.Certified(next.Target) {
 			t.Fatal("five votes do not certify")

@@ -8,6 +8,10 @@
 //	g.SetTip("a1")
 //	g.Next("b2") // a fork: a1 has the children a2 and b2
 //
+// Records of a CoinOnline are made for blocks by name:
+//
+//	g.Next("s20", chaingen.Records(g.Certificate("genesis", "s10", 0, 1, 4)))
+//
 // Everything a block needs is filled in: bits, time, coinbase or CoinOnline,
 // Merkle root, nonce or VchBlockSig. Mungers change a block before the last
 // three are made; whichever of them a munger sets itself is left as it is.
@@ -49,26 +53,23 @@ type Node struct {
 type Generator struct {
 	tb      TB
 	network *consensus.Network
-	keys    []Key // the validators'
+	keys    map[types.PublicKey]Key // of validators, as far as they were needed
 	nodes   map[string]*Node
 	tip     *Node
 }
 
 // New returns a generator whose tip is "genesis". p must come from Params or
-// P256Params; numbers may be changed, validators may not.
+// P256Params; numbers may be changed, and validators as far as Secret knows
+// their keys.
 func New(tb TB, p consensus.Params) *Generator {
 	tb.Helper()
 	network, err := consensus.NewNetwork(p)
 	if err != nil {
 		tb.Fatalf("chaingen: %v", err)
 	}
-	g := &Generator{tb: tb, network: network, nodes: make(map[string]*Node)}
-	for i, k := range p.Validators {
-		key := ValidatorKey(k.Algorithm, i)
-		if key.Public() != k {
-			tb.Fatalf("chaingen: validator %d is not ValidatorKey(%s, %d)", i, k.Algorithm, i)
-		}
-		g.keys = append(g.keys, key)
+	g := &Generator{tb: tb, network: network, nodes: make(map[string]*Node), keys: make(map[types.PublicKey]Key)}
+	for _, k := range p.Validators {
+		g.Secret(k)
 	}
 	g.tip = &Node{Name: "genesis", Block: network.Genesis(), State: network.GenesisState()}
 	g.nodes[g.tip.Name] = g.tip
@@ -216,12 +217,18 @@ func follow(parent *Node, b *types.Block) consensus.State {
 	target := parent.State.NextTarget()
 	work := types.Work(&target)
 	s := parent.State
+	if b.IsSigned() && len(b.Transactions) > 0 {
+		// What the chain says of its validators is not said twice: tests of the
+		// records write down what they expect of it.
+		s.Authority = s.Child(&b.SignedHeader, b.Transactions[0]).Authority
+	}
 	s.Height++
 	s.ID = b.Header.ID()
 	s.Time = b.Time
 	s.Work.Add(&s.Work, &work)
 	if b.IsSigned() {
 		s.SignedSlots++
+		s.LastSigned = s.Height
 	}
 	return s
 }
@@ -242,9 +249,11 @@ func (g *Generator) Solve(b *types.Block) {
 
 // Sign puts the VchBlockSig of validator index on a block that follows the tip.
 func (g *Generator) Sign(b *types.Block, index uint8) {
+	g.tb.Helper()
 	state := &g.tip.State
 	digest := consensus.SlotDigest(g.network.ID, state.ValidatorSetID(), state.ChildHeight(), b.Header.ID())
-	key := g.keys[int(index)%len(g.keys)]
+	keys := state.Validators().Keys
+	key := g.Secret(keys[int(index)%len(keys)])
 	b.VchBlockSig = types.BlockSig{Index: index, Signature: key.Sign(digest)}.Bytes()
 }
 

@@ -141,8 +141,8 @@ func (g *Generator) inputScript(tx *types.Transaction, i int, script []byte) ([]
 			return Push(nil, key.SignDER(digest)), true
 		}
 	}
-	for _, key := range g.keys {
-		if bytes.Equal(script, types.KeyScript(key.Public())) {
+	for public, key := range g.keys {
+		if bytes.Equal(script, types.KeyScript(public)) {
 			return Push(nil, key.SignDER(digest)), true
 		}
 	}
