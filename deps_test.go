@@ -28,6 +28,7 @@ var rooms = map[string][]string{
 	"node/consensus":          {"node/types", "node/ledger"},
 	"node/consensus/chaingen": {"node/types", "node/consensus"},
 	"node/chain":              {"node/types", "node/consensus"},
+	"node/chain/chaintest":    {"node/types", "node/consensus", "node/chain"},
 	"node/store":              {"node/types", "node/consensus", "internal/durable"},
 	"node/mempool":            {"node/types", "node/consensus"},
 	"node/template":           {"node/types", "node/consensus", "miner/work"},
@@ -56,7 +57,7 @@ var rooms = map[string][]string{
 
 	"internal/durable":             {},
 	"internal/durable/durabletest": {"internal/durable"},
-	"internal/simnet":              {"..."},
+	"internal/simnet/...":          {"..."},
 	"internal/interop/...":         {"..."},
 
 	"cmd/qcity":     {"..."},
@@ -92,10 +93,11 @@ var exclusive = []struct {
 	{"github.com/prometheus/...", []string{"firmware-api"}, true, "others hand out numbers, firmware-api publishes them"},
 	{"github.com/klauspost/cpuid/...", []string{"hw", "miner/sha256d"}, true, "everybody else asks hw what the machine can do"},
 	{"configs", []string{"cmd/qcity"}, true, "packages take the values they need from their constructor, not from a file format"},
-	{"internal/simnet", nil, true, "a simulation has no place in what ships"},
+	{"internal/simnet/...", nil, true, "a simulation has no place in what ships"},
 	{"internal/interop/...", nil, true, "checks against foreign programs have no place in what ships"},
 	{"internal/durable/durabletest", []string{"internal/simnet"}, true, "a file system that fails on purpose has no place in what ships"},
 	{"node/consensus/chaingen", []string{"internal/simnet"}, true, "made-up blocks have no place in what ships"},
+	{"node/chain/chaintest", []string{"internal/simnet"}, true, "a chain that is lost at the end has no place in what ships"},
 	{"cmd/...", nil, false, "a program is nobody's library"},
 }
 

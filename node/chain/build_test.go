@@ -79,6 +79,7 @@ type recipe struct {
 	txs    []*types.Transaction
 	over   int64                // the coinbase pays this much too much
 	munge  func(b *types.Block) // before the Merkle root, proof of work and signature
+	carry  []consensus.Record
 }
 
 // make builds the block after parent, and the state after it.
@@ -100,7 +101,7 @@ func (r recipe) make(parent consensus.State) (*types.Block, consensus.State) {
 	} else {
 		solve(&parent, b)
 	}
-	return b, parent.Child(&b.SignedHeader)
+	return b, parent.Child(&b.SignedHeader, b.Transactions[0])
 }
 
 func (r recipe) coinbase(parent *consensus.State) *types.Transaction {
@@ -115,6 +116,9 @@ func (r recipe) coinbase(parent *consensus.State) *types.Transaction {
 	}
 	if r.signed {
 		tx.Outputs = []types.TxOut{{}, {Value: r.fees + r.over, PkScript: types.KeyScript(publicKey(validatorKey(r.index)))}}
+		if len(r.carry) > 0 {
+			tx.Outputs = append(tx.Outputs, types.TxOut{PkScript: types.NullDataScript(consensus.EncodeRecords(r.carry))})
+		}
 	}
 	return tx
 }
@@ -129,12 +133,20 @@ func solve(parent *consensus.State, b *types.Block) {
 // sign signs as validator index, also what is not its block.
 func sign(parent *consensus.State, b *types.Block, index uint8) {
 	digest := consensus.SlotDigest(parent.Network.ID, parent.ValidatorSetID(), parent.ChildHeight(), b.Header.ID())
+	b.VchBlockSig = types.BlockSig{Index: index, Signature: signDigest(index, digest)}.Bytes()
+}
+
+// attest is validator index's vote for a link.
+func attest(net *consensus.Network, l consensus.Link, index uint8) consensus.Attestation {
+	return consensus.Attestation{Link: l, Index: index, Signature: signDigest(index, l.Digest(net.ID))}
+}
+
+func signDigest(index uint8, digest types.Hash) (s [64]byte) {
 	sig := secpecdsa.Sign(validatorKey(index), digest[:])
-	s := types.BlockSig{Index: index}
 	r, v := sig.R(), sig.S()
-	r.PutBytesUnchecked(s.Signature[:32])
-	v.PutBytesUnchecked(s.Signature[32:])
-	b.VchBlockSig = s.Bytes()
+	r.PutBytesUnchecked(s[:32])
+	v.PutBytesUnchecked(s[32:])
+	return s
 }
 
 // pay spends outpoints of the payee into equal outputs to the payee.

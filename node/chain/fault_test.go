@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"qcitycoin.org/qcity/node/chain"
+	"qcitycoin.org/qcity/node/chain/chaintest"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
@@ -17,7 +18,7 @@ func history(net *consensus.Network) []*types.Block {
 	coin := output(base[0], 0, 0)
 	a, _ := spendingBranch(fork, 2, 1, coin)
 	b, bTop := spendingBranch(fork, 3, 2, coin)
-	wrong, wrongTop := recipe{tag: 5, over: 1}.make(fork.Child(&b[0].SignedHeader))
+	wrong, wrongTop := recipe{tag: 5, over: 1}.make(fork.Child(&b[0].SignedHeader, b[0].Transactions[0]))
 	wrong2, _ := branch(wrongTop, 3, 5)
 	more, _ := branch(bTop, 2, 0)
 	list := append(append(base, a...), b[0], wrong)
@@ -31,7 +32,7 @@ func history(net *consensus.Network) []*types.Block {
 func TestFaults(t *testing.T) {
 	net := testNetwork(t, nil)
 	blocks := history(net)
-	want := newNode(t, net, newMemStore(net))
+	want := newNode(t, net, chaintest.NewStore())
 	for _, b := range blocks {
 		_, _ = want.m.AddBlock(b)
 	}
@@ -56,7 +57,7 @@ func TestFaults(t *testing.T) {
 // there was such a call.
 func faultAt(t *testing.T, want *node, blocks []*types.Block, at int, after, reopen bool) bool {
 	t.Helper()
-	s := newMemStore(want.net)
+	s := chaintest.NewStore()
 	n := newNode(t, want.net, s)
 	calls, happened := 0, false
 	fail := func(string) (bool, bool) {
@@ -65,10 +66,10 @@ func faultAt(t *testing.T, want *node, blocks []*types.Block, at int, after, reo
 		return calls == at+1, after
 	}
 	for i, b := range blocks {
-		s.fail = fail
+		s.Fail = fail
 		_, err := n.m.AddBlock(b)
-		s.fail = nil
-		if errors.Is(err, errFault) {
+		s.Fail = nil
+		if errors.Is(err, chaintest.ErrFault) {
 			if _, blamed := consensus.RuleOf(err); blamed {
 				t.Fatalf("call %d, block %d: a failing store is held against the block: %v", at, i, err)
 			}
@@ -100,26 +101,26 @@ func faultAt(t *testing.T, want *node, blocks []*types.Block, at int, after, reo
 // TestStale: while it is not known what the store holds, no view is given out.
 func TestStale(t *testing.T) {
 	n := newMemNode(t)
-	s := n.store.(*memStore)
+	s := n.store.(*chaintest.Store)
 	b, top := recipe{}.make(n.m.Tip())
 	broken := false
-	s.fail = func(call string) (bool, bool) {
+	s.Fail = func(call string) (bool, bool) {
 		broken = broken || call == "Commit"
 		return broken, true
 	}
-	if _, err := n.m.AddBlock(b); !errors.Is(err, errFault) {
+	if _, err := n.m.AddBlock(b); !errors.Is(err, chaintest.ErrFault) {
 		t.Fatalf("adding a block: %v", err)
 	}
-	if _, _, err := n.m.View(nil); !errors.Is(err, errFault) {
+	if _, _, err := n.m.View(nil); !errors.Is(err, chaintest.ErrFault) {
 		t.Errorf("view: %v", err)
 	}
-	if _, _, err := n.m.UpdatesSince(n.net.ID, 1); !errors.Is(err, errFault) {
+	if _, _, err := n.m.UpdatesSince(n.net.ID, 1); !errors.Is(err, chaintest.ErrFault) {
 		t.Errorf("updates: %v", err)
 	}
-	if _, err := n.m.AddBlock(b); !errors.Is(err, errFault) {
+	if _, err := n.m.AddBlock(b); !errors.Is(err, chaintest.ErrFault) {
 		t.Errorf("adding a block while the store is unreadable: %v", err)
 	}
-	s.fail = nil
+	s.Fail = nil
 	n.add(chain.Known, b)
 	n.tip(top)
 }
@@ -132,10 +133,10 @@ func TestDamagedSideBlock(t *testing.T) {
 	n.add(chain.Connected, best...)
 	side, _ := branch(n.net.GenesisState(), 2, 1)
 	n.add(chain.SideChain, side[0])
-	s := n.store.(*memStore)
+	s := n.store.(*chaintest.Store)
 	damaged := *side[0]
 	damaged.Transactions = best[0].Transactions
-	s.blocks[side[0].Header.ID()] = damaged.Bytes()
+	s.Damage(side[0].Header.ID(), &damaged)
 	_, err := n.m.AddBlock(side[1])
 	if _, blamed := consensus.RuleOf(err); err == nil || blamed {
 		t.Errorf("adding a child of a damaged block: %v", err)

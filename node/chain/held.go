@@ -36,11 +36,15 @@ func (m *Manager) hold(id types.Hash, b *types.Block, refused error) (Result, er
 		delete(m.held, latest)
 	}
 	m.held[id] = b
+	m.wakeRun()
+	return Held, nil
+}
+
+func (m *Manager) wakeRun() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
 	}
-	return Held, nil
 }
 
 func (m *Manager) latestHeld() (id types.Hash, b *types.Block) {
@@ -57,7 +61,8 @@ func (m *Manager) due(b *types.Block) time.Time {
 	return time.Unix(int64(b.Time)-int64(m.net.FutureLimitSeconds), 0)
 }
 
-// Run releases held blocks when they are due. It returns nil when ctx ends.
+// Run releases held and parked blocks when they are due. It returns nil when ctx
+// ends.
 func (m *Manager) Run(ctx context.Context) error {
 	for {
 		var timer <-chan time.Time
@@ -73,11 +78,29 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// release adds the blocks that are due, oldest first, and returns how long the
-// next one has to wait.
+// release adds the held blocks that are due, oldest first, follows what was
+// parked or could not be followed, and returns how long the next one has to wait.
 func (m *Manager) release() (wait time.Duration, waiting bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.now().Before(m.parkedUntil) {
+		m.unsettled = true
+	}
+	if m.refresh() != nil {
+		return clockCheck, true
+	}
+	wait, waiting = m.releaseHeld()
+	if m.parkedUntil == noTime {
+		return wait, waiting
+	}
+	parked := m.parkedUntil.Sub(m.now())
+	if !waiting || parked < wait {
+		wait = parked
+	}
+	return wait, true
+}
+
+func (m *Manager) releaseHeld() (wait time.Duration, waiting bool) {
 	for {
 		id, b := m.earliestHeld()
 		if b == nil {

@@ -20,6 +20,7 @@ const (
 	SideChain                   // stored, on a chain that is not the best
 	Known                       // was stored before
 	Held                        // good so far, but its time is ahead of the clock: kept in memory, added by itself when due
+	Parked                      // stored, and better, but it came too early to be followed yet (L1)
 )
 
 func (r Result) String() string {
@@ -32,6 +33,8 @@ func (r Result) String() string {
 		return "known"
 	case Held:
 		return "held"
+	case Parked:
+		return "parked"
 	}
 	return fmt.Sprintf("result(%d)", int(r))
 }
@@ -55,14 +58,39 @@ type Manager struct {
 	now   func() time.Time
 	log   *slog.Logger
 	rules []consensus.Option
-	wake  chan struct{} // tells Run that a block was held; never blocks
+	wake  chan struct{} // tells Run that a block was held or parked; never blocks
+	// started stands in for the arrival of what was stored before.
+	started time.Time
 
-	mu      sync.RWMutex
-	tip     Entry
-	stale   error // a Commit failed and the store could not be read since
-	held    map[types.Hash]*types.Block
-	stuck   bool // storing a held block failed, and that was said
-	changed chan struct{}
+	mu        sync.RWMutex
+	tip       Entry
+	weight    consensus.Weight     // of the best chain
+	certified consensus.Checkpoint // highest on the best chain
+	stale     error                // a Commit failed and the store could not be read since
+	changed   chan struct{}
+
+	held  map[types.Hash]*types.Block
+	stuck bool // storing a held block failed, and that was said
+
+	arrivals    map[types.Hash]time.Time
+	parkedUntil time.Time             // when a chain that is parked may next be followed
+	leaves      map[types.Hash]uint32 // see openLeaves; nil: not known
+	recent      *path                 // to the side block stored last, nil when the best chain has changed since
+
+	// unsettled: something besides a new block may have made another chain better
+	// or a slot final, and follow is still to do what that takes.
+	unsettled bool
+	failing   bool // follow failed, and that was said
+
+	tally        *consensus.Tally
+	slots        []consensus.Checkpoint                   // tally.CertifiedSlots, which takes sorting
+	certificates map[consensus.Link]consensus.Certificate // stored, too
+	unstored     map[consensus.Link]bool                  // what the tally has of these links is still to be stored
+	rival        consensus.Checkpoint                     // final, but on another chain, and that was said
+	twins        map[uint32]map[types.PublicKey]signedSlot
+	accused      map[types.PublicKey]*consensus.SlotEvidence
+	change       *consensus.SetChange // to be carried; nil: none
+	heard        map[types.PublicKey]time.Time
 }
 
 // New resumes the chain that store holds, or starts it with the genesis block
@@ -71,8 +99,15 @@ func New(net *consensus.Network, store Store, now func() time.Time, log *slog.Lo
 	m := &Manager{
 		net: net, store: store, now: now, log: log, rules: rules,
 		wake:    make(chan struct{}, 1),
-		held:    make(map[types.Hash]*types.Block),
-		changed: make(chan struct{}),
+		started: now(), parkedUntil: noTime,
+		held:         make(map[types.Hash]*types.Block),
+		changed:      make(chan struct{}),
+		arrivals:     make(map[types.Hash]time.Time),
+		certificates: make(map[consensus.Link]consensus.Certificate),
+		unstored:     make(map[consensus.Link]bool),
+		twins:        make(map[uint32]map[types.PublicKey]signedSlot),
+		accused:      make(map[types.PublicKey]*consensus.SlotEvidence),
+		heard:        make(map[types.PublicKey]time.Time),
 	}
 	_, started, err := store.Tip()
 	if err == nil && !started {
@@ -82,7 +117,14 @@ func New(net *consensus.Network, store Store, now func() time.Time, log *slog.Lo
 		err = m.load()
 	}
 	if err == nil {
-		err = m.checkGenesis()
+		err = errors.Join(m.checkGenesis(), m.checkRelease())
+	}
+	if err == nil {
+		err = m.loadVotes()
+	}
+	if err == nil {
+		m.unsettled = true
+		err = m.follow()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the chain: %w", err)
@@ -109,45 +151,17 @@ func (m *Manager) checkGenesis() error {
 	return err
 }
 
-// load reads the tip from the store.
-func (m *Manager) load() error {
-	id, ok, err := m.store.Tip()
-	if err != nil {
-		return err
+// checkRelease refuses a chain that the release does not vouch for (L7).
+func (m *Manager) checkRelease() error {
+	r := m.net.Release
+	if r == nil {
+		return nil
 	}
-	if !ok {
-		return errors.New("store has no tip")
-	}
-	e, err := m.entry(id)
-	if err != nil {
-		return err
-	}
-	m.stale = nil
-	if e.State.ID != m.tip.State.ID {
-		m.tip = e
-		close(m.changed)
-		m.changed = make(chan struct{})
-	}
-	return nil
-}
-
-// commit commits b and follows the tip to wherever the store has it then: a
-// failed commit may be there all the same.
-func (m *Manager) commit(b Batch) error {
-	err := m.store.Commit(b)
-	if lerr := m.load(); lerr != nil {
-		m.stale = errors.Join(err, lerr)
-		return m.stale
+	id, ok, err := m.store.BestID(r.Height)
+	if err == nil && ok && id != r.Block {
+		err = fmt.Errorf("stored chain has block %s at height %d, this release knows %s: if you trust the release, start with an empty data directory", id, r.Height, r.Block)
 	}
 	return err
-}
-
-// fresh reports whether the tip in memory is the stored one.
-func (m *Manager) fresh() error {
-	if m.stale != nil {
-		return fmt.Errorf("state of the store is not known since a write failed: %w", m.stale)
-	}
-	return nil
 }
 
 // entry returns an entry that must be there.
@@ -173,10 +187,8 @@ func (m *Manager) AddBlock(b *types.Block) (Result, error) {
 }
 
 func (m *Manager) add(b *types.Block) (Result, error) {
-	if m.stale != nil {
-		if err := m.load(); err != nil {
-			return 0, err
-		}
+	if err := m.refresh(); err != nil {
+		return 0, err
 	}
 	id := b.Header.ID()
 	if known, ok, err := m.store.Entry(id); err != nil {
@@ -191,79 +203,103 @@ func (m *Manager) add(b *types.Block) (Result, error) {
 	if !ok {
 		return 0, fmt.Errorf("block %s: %w: %s", id, ErrUnknownParent, b.PrevBlock)
 	}
+	if err := m.belowFinal(&parent, id); err != nil {
+		return 0, err
+	}
 	// A header that fails is not remembered: VchBlockSig is not part of the id, so
 	// that anybody could have spoiled it on the way.
 	if err := consensus.ValidateHeader(&parent.State, &b.SignedHeader); err != nil {
 		return 0, err
 	}
+	p, err := m.path(&parent)
+	if err != nil {
+		return 0, err
+	}
+	if err := m.besideFinal(&p); err != nil {
+		return 0, err
+	}
+	if err := m.twin(&parent.State, &b.SignedHeader); err != nil {
+		return 0, err
+	}
 	if parent.Invalid != "" {
 		return 0, m.refuseChild(&parent, b)
 	}
-	if err := m.net.CheckBlock(b); err != nil {
+	if err := parent.State.CheckBlock(b); err != nil {
 		return 0, m.refuseNew(&parent, b, err)
 	}
 	if err := m.net.CheckFuture(&b.Header, m.now().Unix()); err != nil {
 		return m.hold(id, b, err)
 	}
-	return m.accept(&parent, b)
+	return m.accept(p, b)
 }
 
-// accept stores a checked block and moves to it if it is better.
-func (m *Manager) accept(parent *Entry, b *types.Block) (Result, error) {
-	e := newEntry(parent, b)
-	better, err := m.better(&e)
+// accept stores a checked block, the next one of a path, and moves to it if it
+// is better, or to what the certificates it carries make better.
+func (m *Manager) accept(p path, b *types.Block) (Result, error) {
+	failing := m.unsettled // refresh has just tried
+	if err := m.carried(b); err != nil {
+		return 0, err
+	}
+	e := newEntry(p.end(), b)
+	m.arrived(&e)
+	parent := p.end().State
+	p.up = append(p.up, e)
+	result, err := m.place(&p, b)
+	if _, rule := consensus.RuleOf(err); err == nil || rule {
+		m.countTwin(&parent, &e)
+	}
+	if m.unsettled && !failing {
+		if ferr := m.follow(); err == nil {
+			err = ferr
+		}
+		if best, _, berr := m.store.BestID(e.State.Height); berr == nil && best == e.State.ID {
+			result = Connected
+		} else if result == Connected {
+			result = SideChain
+		}
+	}
 	if err != nil {
 		return 0, err
 	}
-	if better {
-		return m.reorganise(&e, b)
+	return result, nil
+}
+
+// place stores a new block, the end of a path, and moves to it if that is better
+// and may be now.
+func (m *Manager) place(p *path, b *types.Block) (Result, error) {
+	better, err := m.better(p)
+	if err != nil {
+		return 0, err
 	}
-	if err := m.commit(Batch{Entries: []Entry{e}, Blocks: []*types.Block{b}}); err != nil {
+	e, result := p.end(), SideChain
+	if better {
+		now := *p
+		if err := m.park(&now); err != nil {
+			return 0, err
+		}
+		if len(now.up) == len(p.up) {
+			return m.reorganise(p, b)
+		}
+		result = Parked
+		m.wakeRun()
+	}
+	if err := m.commit(Batch{Entries: []Entry{*e}, Blocks: []*types.Block{b}}); err != nil {
 		return 0, fmt.Errorf("storing block %s: %w", e.State.ID, err)
 	}
-	return SideChain, nil
+	if stored, err := m.entry(e.State.ID); err == nil {
+		*e, m.recent = stored, p
+	}
+	return result, nil
 }
 
 func newEntry(parent *Entry, b *types.Block) Entry {
-	return Entry{Header: b.SignedHeader, State: parent.State.Child(&b.SignedHeader)}
+	return Entry{Header: b.SignedHeader, State: parent.State.Child(&b.SignedHeader, firstTx(b))}
 }
 
-// refuseChild remembers the header of a block on an invalid one, so that what
-// builds on it is recognised as well. Every such header has cost its full work.
-func (m *Manager) refuseChild(parent *Entry, b *types.Block) error {
-	e := newEntry(parent, b)
-	e.Invalid, e.Detail, e.InvalidBlock = parent.Invalid, parent.Detail, parent.InvalidBlock
-	if err := m.commit(Batch{Entries: []Entry{e}}); err != nil {
-		return fmt.Errorf("marking block %s invalid: %w", e.State.ID, err)
+// firstTx is nil in a block that is no block: the rules refuse it.
+func firstTx(b *types.Block) *types.Transaction {
+	if len(b.Transactions) == 0 {
+		return new(types.Transaction)
 	}
-	return ancestorError(&e)
-}
-
-// refuseNew remembers a block that can never be valid.
-func (m *Manager) refuseNew(parent *Entry, b *types.Block, cause error) error {
-	if !consensus.BlamesBlock(cause) {
-		return cause
-	}
-	e := newEntry(parent, b)
-	return m.refuse(&e, &e, cause)
-}
-
-// invalidity returns the remembered error of an entry, nil if it has none.
-func invalidity(e *Entry) error {
-	switch {
-	case e.Invalid == "":
-		return nil
-	case e.InvalidBlock == e.State.ID:
-		return ruleError(e)
-	}
-	return ancestorError(e)
-}
-
-// ancestorError is for blocks that build on e or on what e builds on.
-func ancestorError(e *Entry) error {
-	return fmt.Errorf("%w: %s: %w", ErrInvalidAncestor, e.InvalidBlock, ruleError(e))
-}
-
-func ruleError(e *Entry) *consensus.RuleError {
-	return &consensus.RuleError{Rule: e.Invalid, Detail: e.Detail}
+	return b.Transactions[0]
 }

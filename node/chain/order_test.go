@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"qcitycoin.org/qcity/node/chain"
+	"qcitycoin.org/qcity/node/chain/chaintest"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
@@ -72,9 +73,9 @@ func TestOrder(t *testing.T) {
 		for i := range indexes {
 			indexes[i] = i
 		}
-		one := newNode(failer{t, rt}, net, newMemStore(net))
+		one := newNode(failer{t, rt}, net, chaintest.NewStore())
 		addInOrder(rt, one, blocks, indexes)
-		two := newNode(failer{t, rt}, net, newMemStore(net))
+		two := newNode(failer{t, rt}, net, chaintest.NewStore())
 		addInOrder(rt, two, blocks, rapid.Permutation(indexes).Draw(rt, "order"))
 		a, b := one.m.Tip(), two.m.Tip()
 		if a.ID == b.ID {
@@ -82,7 +83,7 @@ func TestOrder(t *testing.T) {
 		}
 		// Both nodes know both: only a true tie may keep them apart.
 		for _, n := range []*node{one, two} {
-			if modelCompare(n, a.ID, b.ID) != 0 {
+			if modelCompare(n, n.model(), modelChain(n, a.ID), modelChain(n, b.ID)) != 0 {
 				rt.Fatalf("tips %s and %s are no tie", a.ID, b.ID)
 			}
 		}

@@ -1,29 +1,26 @@
 package chain
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
 
-// reorganise makes e, the entry of the new block b, the tip. The way there,
-// back to the fork and up the new branch, is gone in memory and committed whole.
-func (m *Manager) reorganise(e *Entry, b *types.Block) (Result, error) {
-	fork, branch, err := m.branch(e)
-	if err != nil {
-		return 0, err
-	}
+// reorganise makes the end of a path the tip. Unless it is stored already, b is
+// its block. The way there, back to the fork and up the new branch, is gone in
+// memory and committed whole.
+func (m *Manager) reorganise(p *path, b *types.Block) (Result, error) {
+	fork, branch, e := p.fork, p.up, p.end()
 	w := walk{m: m, coins: overlay{store: m.store, coins: make(map[types.OutPoint]*consensus.Coin)}}
 	w.batch = Batch{
-		Entries: []Entry{*e},
-		Blocks:  []*types.Block{b},
-		Spent:   make(map[types.Hash][]consensus.UTXO),
-		Best:    make(map[uint32]types.Hash),
-		Tip:     e.State.ID,
+		Spent: make(map[types.Hash][]consensus.UTXO),
+		Best:  make(map[uint32]types.Hash),
+		Tip:   e.State.ID,
+	}
+	if b != nil {
+		w.batch.Entries, w.batch.Blocks = []Entry{*e}, []*types.Block{b}
 	}
 	old := m.tip.State
 	if err := w.revertTo(fork.State.ID); err != nil {
@@ -33,13 +30,14 @@ func (m *Manager) reorganise(e *Entry, b *types.Block) (Result, error) {
 	for i := range branch {
 		next := &branch[i]
 		block := b
-		if next.State.ID != e.State.ID {
+		if b == nil || next.State.ID != e.State.ID {
+			var err error
 			if block, err = m.stored(next); err != nil {
 				return 0, err
 			}
 		}
 		if err := w.connect(parent, next, block); err != nil {
-			return 0, m.refuse(e, next, err)
+			return 0, m.refuse(e, next, b != nil, err)
 		}
 		parent = next
 	}
@@ -113,7 +111,7 @@ func (w *walk) connect(parent, e *Entry, b *types.Block) error {
 	if err != nil {
 		return err
 	}
-	if !sameState(state, e.State) {
+	if !state.Equal(&e.State) {
 		return fmt.Errorf("index entry of block %s at height %d is wrong: check the chain with \"qcity chain verify\"", e.State.ID, e.State.Height)
 	}
 	w.coins.apply(&diff)
@@ -122,86 +120,6 @@ func (w *walk) connect(parent, e *Entry, b *types.Block) error {
 		w.batch.Spent[state.ID] = diff.Spent
 	}
 	return nil
-}
-
-// maxDetail bounds what is remembered of an error; some quote whole scripts.
-const maxDetail = 300
-
-// refuse ends a reorganisation to e that failed at bad, e or an ancestor of
-// it. If bad is proven invalid, it and all that builds on it are marked.
-//
-// The best chain stays, and no other candidate has to be tried: all others were
-// weighed against the best chain when they arrived, and it has only become
-// better since.
-func (m *Manager) refuse(e, bad *Entry, cause error) error {
-	rule, ok := consensus.RuleOf(cause)
-	switch {
-	case !ok:
-		return fmt.Errorf("connecting block %s: %w", bad.State.ID, cause)
-	case !consensus.BlamesBlock(cause) && bad.State.ID == e.State.ID:
-		return cause
-	case !consensus.BlamesBlock(cause):
-		// The cause is not wrapped: nobody may blame the new block for it.
-		return fmt.Errorf("stored block %s (%s) is damaged: %v; check the chain with \"qcity chain verify\"",
-			bad.State.ID, m.store.Where(bad.State.ID), cause)
-	}
-	detail := strings.TrimPrefix(cause.Error(), string(rule)+": ")
-	if len(detail) > maxDetail {
-		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
-	}
-	list, err := m.descendants(bad)
-	if err != nil {
-		return errors.Join(err, fmt.Errorf("marking block %s invalid (%v)", bad.State.ID, cause))
-	}
-	list = append(list, *bad)
-	if bad.State.ID != e.State.ID {
-		list = append(list, *e)
-	}
-	for i := range list {
-		list[i].Invalid, list[i].Detail, list[i].InvalidBlock = rule, detail, bad.State.ID
-	}
-	m.log.Warn("block is invalid", "id", bad.State.ID, "height", bad.State.Height, "rule", rule, "detail", detail, "descendants", len(list)-1)
-	if err := m.commit(Batch{Entries: list}); err != nil {
-		return fmt.Errorf("marking block %s invalid (%v): %w", bad.State.ID, cause, err)
-	}
-	if bad.State.ID == e.State.ID {
-		return cause
-	}
-	return ancestorError(&list[0])
-}
-
-// descendants returns the stored blocks that build on e, which is on no best chain.
-func (m *Manager) descendants(e *Entry) ([]Entry, error) {
-	leaves, err := m.store.Leaves()
-	if err != nil {
-		return nil, err
-	}
-	var list []Entry
-	seen := make(map[types.Hash]bool)
-	for _, id := range leaves {
-		if id == m.tip.State.ID {
-			continue
-		}
-		at, err := m.entry(id)
-		if err != nil {
-			return nil, err
-		}
-		var above []Entry
-		for at.State.Height > e.State.Height && !seen[at.State.ID] {
-			above = append(above, at)
-			if at, err = m.parentOf(&at); err != nil {
-				return nil, err
-			}
-		}
-		if at.State.ID != e.State.ID && !seen[at.State.ID] {
-			continue
-		}
-		for i := range above {
-			seen[above[i].State.ID] = true
-		}
-		list = append(list, above...)
-	}
-	return list, nil
 }
 
 // overlay is the set of unspent outputs with changes that are not stored.

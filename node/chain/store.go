@@ -39,6 +39,13 @@ type Batch = struct {
 	Tip types.Hash
 	// Coins are the changes of the set of unspent outputs; nil removes a coin.
 	Coins map[types.OutPoint]*consensus.Coin
+
+	// Certificates are to be kept, in place of what is kept of the same links.
+	Certificates []consensus.Certificate
+	// Forget are links whose certificates need no longer be kept.
+	Forget []consensus.Link
+	// Final is the highest final slot. Zero: unchanged.
+	Final consensus.Checkpoint
 }
 
 // BlockSource is a stored chain as its reader sees it. Errors mean I/O failure
@@ -58,6 +65,10 @@ type BlockSource interface {
 	Entries() iter.Seq2[Entry, error]
 	// UTXOs yields all unspent outputs, in no order.
 	UTXOs() iter.Seq2[consensus.UTXO, error]
+	// Certificates returns the certificates that are kept, in no order.
+	Certificates() ([]consensus.Certificate, error)
+	// Final returns the highest final slot, the zero value before the first.
+	Final() (consensus.Checkpoint, error)
 	// Where says in which file a block's body lies, for error messages.
 	Where(id types.Hash) string
 	// Check looks for damage in the index itself.

@@ -18,12 +18,18 @@ type Report struct {
 	SideBlocks int // elsewhere, whose bodies are kept
 	Coins      int // unspent outputs
 	Supply     int64
+
+	Certificates int                  // that are kept
+	Final        consensus.Checkpoint // the stored final slot; zero before the first
+	FinalBy      Proof                // empty before the first
 }
 
 // Verify re-checks a stored chain: every block from genesis by the rules of
-// net, then that the index, the undo records, the set of unspent outputs and the
-// tip are what comes out, and that what is kept of side chains is readable. It
-// holds the unspent outputs in memory. progress, which may be nil, is called
+// net, then that the index with that of the validators, the undo records, the
+// set of unspent outputs and the tip are what comes out, that what is kept of
+// side chains is readable and their index what follows from it, that the
+// certificates are good, and that what is stored as final is. It holds the
+// unspent outputs in memory. progress, which may be nil, is called
 // after each block. An error names height, block, rule and file.
 func Verify(ctx context.Context, net *consensus.Network, src BlockSource, progress func(height, of uint32)) (Report, error) {
 	if progress == nil {
@@ -46,7 +52,7 @@ func Verify(ctx context.Context, net *consensus.Network, src BlockSource, progre
 		}
 		progress(h, tip.State.Height)
 	}
-	if !sameState(v.state, tip.State) {
+	if !v.state.Equal(&tip.State) {
 		return Report{}, fmt.Errorf("tip is block %s, the best chain ends in %s at height %d", tip.State.ID, v.state.ID, v.state.Height)
 	}
 	if id, more, err := src.BestID(v.state.ChildHeight()); err != nil {
@@ -59,6 +65,9 @@ func Verify(ctx context.Context, net *consensus.Network, src BlockSource, progre
 		return Report{}, err
 	}
 	r := Report{Tip: v.state, Blocks: int(tip.State.Height) + 1, SideBlocks: side, Coins: len(v.coins)}
+	if err := v.votes(&r); err != nil {
+		return Report{}, err
+	}
 	for _, c := range v.coins {
 		r.Supply += c.Output.Value
 	}
@@ -116,7 +125,7 @@ func (v *verifier) blockWithID(height uint32, id types.Hash) error {
 	if err != nil {
 		return err
 	}
-	if !sameState(e.State, v.state) {
+	if !e.State.Equal(&v.state) {
 		return errors.New("index entry does not fit the headers")
 	}
 	if e.Invalid != "" {
@@ -197,14 +206,10 @@ func (v *verifier) sideBlocks(ctx context.Context) (count int, err error) {
 			continue
 		}
 		if e.HasBlock {
-			b, err := v.body(&e, id)
-			if err == nil {
-				err = v.net.CheckBlock(b)
-			}
-			if err != nil {
-				return 0, v.at(e.State.Height, id, err)
-			}
 			count++
+		}
+		if err := v.checkSide(&e); err != nil {
+			return 0, v.at(e.State.Height, id, err)
 		}
 		if e.HasUndo {
 			if _, _, err := v.src.Spent(id); err != nil {
@@ -213,6 +218,31 @@ func (v *verifier) sideBlocks(ctx context.Context) (count int, err error) {
 		}
 	}
 	return count, nil
+}
+
+// checkSide applies the rules about a block that need no coins, if its body is
+// kept, and derives its index entry from that of its parent.
+func (v *verifier) checkSide(e *Entry) error {
+	parent, ok, err := v.src.Entry(e.Header.PrevBlock)
+	if err := there(ok, err, "index entry of the parent"); err != nil {
+		return err
+	}
+	first := new(types.Transaction)
+	if e.HasBlock {
+		b, err := v.body(e, e.State.ID)
+		if err != nil {
+			return err
+		}
+		if err := parent.State.CheckBlock(b); err != nil {
+			return err
+		}
+		first = firstTx(b)
+	}
+	// Of a signed block that proved invalid at once the records are gone.
+	if want := parent.State.Child(&e.Header, first); (e.HasBlock || !e.Header.IsSigned()) && !want.Equal(&e.State) {
+		return errors.New("index entry does not fit the headers")
+	}
+	return nil
 }
 
 // compareCoins compares the stored set of unspent outputs with the one that
@@ -235,12 +265,6 @@ func (v *verifier) compareCoins(ctx context.Context) error {
 		return fmt.Errorf("unspent output %s of height %d is not stored (%d are missing)", o, c.Height, len(v.coins))
 	}
 	return nil
-}
-
-// sameState compares states that may come with networks loaded separately.
-func sameState(a, b consensus.State) bool {
-	a.Network = b.Network
-	return a == b
 }
 
 func sameUTXO(a, b consensus.UTXO) bool {

@@ -94,6 +94,9 @@ func write(tx *bolt.Tx, s *Store, b Batch, at places, after tail) error {
 	if err := writeBest(tx, b); err != nil {
 		return err
 	}
+	if err := writeVotes(tx, b); err != nil {
+		return err
+	}
 	if err := writeCoins(tx, b); err != nil {
 		return err
 	}
@@ -113,7 +116,7 @@ func writeEntries(tx *bolt.Tx, s *Store, b Batch, at places) error {
 		if r, ok := records[id]; ok {
 			return r, true, nil
 		}
-		r, ok, err := readRecord(tx, s.net, id)
+		r, ok, err := s.readRecord(tx, id)
 		records[id] = &r
 		return &r, ok, err
 	}
@@ -129,6 +132,9 @@ func writeEntries(tx *bolt.Tx, s *Store, b Batch, at places) error {
 			}
 		}
 		r.entry = e
+		if err := putAuthority(tx, e.State.Authority); err != nil {
+			return err
+		}
 	}
 	for _, set := range []map[types.Hash]location{at.body, at.undo} {
 		for id := range set {

@@ -15,7 +15,7 @@ import (
 
 // schema is the version of the database's format. It rises with every change
 // that an older program would misread.
-const schema = 1
+const schema = 2
 
 // The buckets. Heights are big-endian, so that cursors go upwards; all other
 // numbers are little-endian.
@@ -26,11 +26,17 @@ var (
 	bucketBest      = []byte("best")      // height → block id
 	bucketUTXO      = []byte("utxo")      // txid ‖ index (big-endian) → consensus.Coin
 	bucketProposals = []byte("proposals") // height → block proposed to the signer
+	// bucketAuthority is the validator index: consensus.Authority by its id, to
+	// which the states of index records refer.
+	bucketAuthority = []byte("authority")
+	// bucketVotes holds certificates: consensus.Link → consensus.Certificate.
+	bucketVotes = []byte("votes")
 
 	keySchema  = []byte("schema")  // u32
 	keyNetwork = []byte("network") // network id ‖ name
 	keyTip     = []byte("tip")     // block id
 	keyTail    = []byte("tail")    // tail
+	keyFinal   = []byte("final")   // height u32 ‖ id of the highest final slot
 )
 
 // tail is how far the segments are in use, and which Commit left it so.
@@ -54,7 +60,7 @@ func readTail(tx *bolt.Tx) (t tail, err error) {
 
 // initialise makes the buckets of a new database.
 func initialise(tx *bolt.Tx, net *consensus.Network) error {
-	for _, name := range [][]byte{bucketMeta, bucketIndex, bucketLeaves, bucketBest, bucketUTXO, bucketProposals} {
+	for _, name := range [][]byte{bucketMeta, bucketIndex, bucketLeaves, bucketBest, bucketUTXO, bucketProposals, bucketAuthority, bucketVotes} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
@@ -127,22 +133,23 @@ func (r *record) bytes() []byte {
 }
 
 // readRecord returns the record of a block. It aliases nothing of the database.
-func readRecord(tx *bolt.Tx, net *consensus.Network, id types.Hash) (record, bool, error) {
+func (s *Store) readRecord(tx *bolt.Tx, id types.Hash) (record, bool, error) {
 	v := tx.Bucket(bucketIndex).Get(id[:])
 	if v == nil {
 		return record{}, false, nil
 	}
-	r, err := decodeRecord(net, id, v)
+	r, err := s.decodeRecord(tx, id, v)
 	return r, true, err
 }
 
-func decodeRecord(net *consensus.Network, id types.Hash, v []byte) (record, error) {
+func (s *Store) decodeRecord(tx *bolt.Tx, id types.Hash, v []byte) (record, error) {
 	d := types.NewDecoder(append([]byte(nil), v...))
 	r := record{entry: Entry{Sequence: d.Uint64()}}
 	r.body.decodeFrom(d)
 	r.undo.decodeFrom(d)
 	e := &r.entry
-	e.State = net.DecodeState(d)
+	var authority types.Hash
+	e.State, authority = s.net.DecodeState(d)
 	e.Header.DecodeFrom(d)
 	if e.Invalid = consensus.Rule(d.VarBytes()); e.Invalid != "" {
 		e.InvalidBlock = d.Hash()
@@ -154,6 +161,12 @@ func decodeRecord(net *consensus.Network, id types.Hash, v []byte) (record, erro
 	}
 	if e.State.ID != id {
 		return record{}, fmt.Errorf("index entry of block %s is damaged: it is that of %s", id, e.State.ID)
+	}
+	if !authority.IsZero() {
+		var err error
+		if e.State.Authority, err = s.authorities.read(tx, authority); err != nil {
+			return record{}, fmt.Errorf("index entry of block %s: %w", id, err)
+		}
 	}
 	return r, nil
 }

@@ -33,7 +33,7 @@ func (s *Store) pruneProposals(tx *bolt.Tx) error {
 	if err != nil || !ok {
 		return err
 	}
-	tip, _, err := readRecord(tx, s.net, id)
+	tip, _, err := s.readRecord(tx, id)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (s *Store) Entry(id types.Hash) (Entry, bool, error) {
 
 func (s *Store) record(id types.Hash) (r record, ok bool, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
-		r, ok, err = readRecord(tx, s.net, id)
+		r, ok, err = s.readRecord(tx, id)
 		return err
 	})
 	return r, ok && err == nil, err
@@ -55,12 +55,12 @@ func (s *Store) record(id types.Hash) (r record, ok bool, err error) {
 // Entries yields the whole index, in no order.
 func (s *Store) Entries() iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		each(s, bucketIndex, yield, func(k, v []byte) (Entry, error) {
+		each(s, bucketIndex, yield, func(tx *bolt.Tx, k, v []byte) (Entry, error) {
 			id, _, err := readHash(k)
 			if err != nil {
 				return Entry{}, err
 			}
-			r, err := decodeRecord(s.net, id, v)
+			r, err := s.decodeRecord(tx, id, v)
 			return r.entry, err
 		})
 	}
@@ -69,7 +69,7 @@ func (s *Store) Entries() iter.Seq2[Entry, error] {
 // UTXOs yields all unspent outputs.
 func (s *Store) UTXOs() iter.Seq2[consensus.UTXO, error] {
 	return func(yield func(consensus.UTXO, error) bool) {
-		each(s, bucketUTXO, yield, decodeCoin)
+		each(s, bucketUTXO, yield, func(_ *bolt.Tx, k, v []byte) (consensus.UTXO, error) { return decodeCoin(k, v) })
 	}
 }
 
@@ -79,7 +79,7 @@ const chunk = 1000
 // each yields every item of a bucket, which must not change meanwhile. It ends
 // with the first error. It reads in chunks, so that the loop's body may use the
 // store: a bbolt transaction within another can wait for ever.
-func each[T any](s *Store, bucket []byte, yield func(T, error) bool, decode func(k, v []byte) (T, error)) {
+func each[T any](s *Store, bucket []byte, yield func(T, error) bool, decode func(tx *bolt.Tx, k, v []byte) (T, error)) {
 	var next []byte
 	for {
 		var items []T
@@ -87,7 +87,7 @@ func each[T any](s *Store, bucket []byte, yield func(T, error) bool, decode func
 			c := tx.Bucket(bucket).Cursor()
 			k, v := c.Seek(next)
 			for ; k != nil && len(items) < chunk; k, v = c.Next() {
-				item, err := decode(k, v)
+				item, err := decode(tx, k, v)
 				if err != nil {
 					return err
 				}

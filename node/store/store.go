@@ -33,6 +33,10 @@ type (
 		Best    map[uint32]types.Hash
 		Tip     types.Hash
 		Coins   map[types.OutPoint]*consensus.Coin
+
+		Certificates []consensus.Certificate
+		Forget       []consensus.Link
+		Final        consensus.Checkpoint
 	}
 )
 
@@ -52,6 +56,8 @@ type Store struct {
 	lock *durable.DirLock
 	db   *bolt.DB
 	seg  *segments
+
+	authorities authorities
 
 	mu     sync.Mutex // held by writers
 	broken error      // set when it is not known what is durable

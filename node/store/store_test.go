@@ -61,7 +61,7 @@ func blockAt(net *consensus.Network, n uint32, size int) (*types.Block, Batch) {
 		tx := &types.Transaction{LockTime: i, Outputs: []types.TxOut{{PkScript: make([]byte, size)}}}
 		b = &types.Block{Transactions: []*types.Transaction{tx}}
 		b.Header = types.Header{PrevBlock: state.ID, Time: state.Time + 60, Nonce: n}
-		state = state.Child(&b.SignedHeader)
+		state = state.Child(&b.SignedHeader, b.Transactions[0])
 	}
 	coin := consensus.Coin{Output: types.TxOut{Value: int64(n), PkScript: []byte{1, 2, 3}}, Height: n, Coinbase: true}
 	spent := consensus.UTXO{OutPoint: types.OutPoint{TxID: types.Hash{9}, Index: n}, Coin: coin}
