@@ -49,6 +49,13 @@ func (c *Client) SignSlot(ctx context.Context, r Request) (Response, error) {
 	return resp, err
 }
 
+// Attest asks for a vote; the errors are those of SignSlot.
+func (c *Client) Attest(ctx context.Context, r VoteRequest) (Response, error) {
+	var resp Response
+	err := c.call(ctx, methodAttest, r, &resp)
+	return resp, err
+}
+
 // SlotRecord returns what the signer's journal holds of a height; ok is false
 // when it holds nothing.
 func (c *Client) SlotRecord(ctx context.Context, height uint32) (record SlotRecord, ok bool, err error) {

@@ -28,8 +28,13 @@ type Daemon struct {
 // token, is a TerminalError; the daemon must then not be restarted by itself.
 // Run must follow.
 func Open(ctx context.Context, c Config, network *consensus.Network, log *slog.Logger) (*Daemon, error) {
-	if err := c.Check(network); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, &TerminalError{err}
+	}
+	for _, k := range c.publicKeys() {
+		if indexOf(network, k) < 0 {
+			log.Warn("key is not in the network's first validator set: it signs once a change of the set brings it in", "key", k, "network", network.Name)
+		}
 	}
 	journal, err := OpenJournal(c.Journal, network.ID, c.publicKeys())
 	if err != nil {

@@ -2,23 +2,46 @@
 // keys (through the PKCS#11 worker), decides what may be signed, and remembers
 // for ever what it signed.
 //
-// What it promises, and what the tests of this package check:
+// What it promises, and the tests that check it:
 //
-//   - It never signs a digest it was handed. A request carries the parent's
-//     header, the header, the CoinOnline and its Merkle branch; the daemon checks
-//     them with the same pure rules every node uses and derives the digest itself.
-//   - For one height and one key it signs one block, and releases one signature:
-//     the same request again returns the same bytes, any other is refused.
-//   - One daemon releases one signature per height, however many keys it holds
-//     (policy one-signature-per-slot).
+//   - It never signs a digest it was handed. A request for a block carries the
+//     parent's header, the header, the CoinOnline and its Merkle branch; one for a
+//     vote the link and the signed header of its target. The daemon checks them
+//     with the same pure rules every node uses, under the validator sets they
+//     name, and derives the digest itself (TestPolicy, TestVotePolicy, TestSetChange).
+//   - For one height and one key it signs one block and casts one vote, and
+//     releases one signature for each: the same request again returns the same
+//     bytes, any other is refused (TestSignSlot, TestAttest, TestJournalForgets,
+//     TestJournalForgetsVotes).
+//   - Heights strictly increase, those of blocks and those of the targets of votes
+//     (S1), and the source of a vote is that of the last one or strictly higher
+//     (S2), in whatever sets a key votes (TestVotesModel, TestSetChange).
+//   - One daemon releases one block signature per height, however many keys it
+//     holds (policy one-signature-per-slot, TestConcurrentRivals). With votes it is
+//     otherwise: each of its keys votes.
+//   - A block is signed while its slot is open by the daemon's clock (S4). A vote
+//     never expires; neither may be for a header in the future (TestVoteForOldBlock).
 //   - The order is parse → policy → claim + fsync → token → verify → seal + fsync →
 //     release, so a crash or a power cut at any instant can delay a signature
-//     but never lead to a second one.
+//     but never lead to a second one. A vote that was claimed counts as cast, and
+//     may be asked for again (TestJournalProperty, TestFaultAtEveryCall, TestKill,
+//     TestOpenVoteMayBeAskedAgain).
+//   - Up to its floor a key may have signed what the journal does not know of. No
+//     block and no target of a vote is at the floor or below, and no source below
+//     it: the last source before may have been any there (TestVoteFloor).
 //   - Without its journal, or with that of another network, it does not start.
-//     Only CreateJournal makes one; lost state is never taken for an empty past.
+//     Only CreateJournal makes one; lost state is never taken for an empty past
+//     (TestJournalRefusesToStart). Old journals stay readable (TestRecordFormat).
 //   - A wrong PIN is tried once, whatever is killed meanwhile: a PIN that the
 //     token never accepted is shown to it only after that was written to disk
-//     (pins.json). A PIN that it accepted before never needs a person.
+//     (pins.json). A PIN that it accepted before never needs a person
+//     (TestSoftHSMWrongPIN, TestSoftHSMLoginCutOff).
+//
+// What it cannot see is the node's to check: that the sets of a request are those
+// in force, that a vote's target descends from its source, and that the source is
+// certified (S3). A node that lies about these can make a key sign what nobody
+// counts, and spend its heights, but never two signatures that conflict. That no
+// other signer holds the key (S5) is the operator's.
 //
 // The node talks to it over a Unix socket (Server, Client). The claim-first order
 // and the interchange ideas are those of EIP-3076

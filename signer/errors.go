@@ -31,7 +31,8 @@ const (
 	// RuleWatermark: this key has claimed or signed at a higher height.
 	RuleWatermark Rule = "height-regression"
 	// RuleFloor: the height is not above the key's floor, below which it may
-	// have signed what this journal does not know of.
+	// have signed what this journal does not know of. Of a vote, its source is
+	// below the floor.
 	RuleFloor Rule = "below-floor"
 	// RuleOnePerSlot: another key of this daemon has signed this slot.
 	RuleOnePerSlot Rule = "one-signature-per-slot"

@@ -190,10 +190,21 @@ func testParams(name string, validators []types.PublicKey) consensus.Params {
 // proposal returns a valid proposal for a slot by validator index, whose
 // parent has the given time. salt makes different blocks.
 func proposal(n *consensus.Network, height uint32, index uint8, parentTime uint32, salt byte) *consensus.Proposal {
-	p := &consensus.Proposal{Height: height, Index: index}
+	return proposalUnder(n, firstSet(n), height, index, parentTime, salt)
+}
+
+func firstSet(n *consensus.Network) consensus.ValidatorSet {
+	return consensus.ValidatorSet{Keys: n.Validators}
+}
+
+func proposalUnder(n *consensus.Network, set consensus.ValidatorSet, height uint32, index uint8, parentTime uint32, salt byte) *consensus.Proposal {
+	p := &consensus.Proposal{Height: height, Set: set, Index: index}
 	p.Parent = types.Header{Version: 1, MerkleRoot: types.Hash{salt}, Time: parentTime, Bits: 0x207fffff}
 	work(&p.Parent)
-	parent := consensus.State{Network: n, Height: height - 1, ID: p.Parent.ID(), Time: parentTime}
+	parent := consensus.State{
+		Network: n, Height: height - 1, ID: p.Parent.ID(), Time: parentTime,
+		Authority: &consensus.Authority{Signers: set},
+	}
 	from, _ := parent.SignedWindow(index)
 	p.CoinOnline = &types.Transaction{
 		Version: 1,
@@ -201,7 +212,7 @@ func proposal(n *consensus.Network, height uint32, index uint8, parentTime uint3
 			Previous: types.NullOutPoint, Sequence: 0xffffffff,
 			SignatureScript: append(types.HeightScript(height), 1, salt),
 		}},
-		Outputs: []types.TxOut{{}, {Value: 7, PkScript: types.KeyScript(n.Validators[index])}},
+		Outputs: []types.TxOut{{}, {Value: 7, PkScript: types.KeyScript(set.Keys[index])}},
 	}
 	p.Branch = []types.Hash{{1, salt}, {2}}
 	p.Header = types.Header{
@@ -294,8 +305,23 @@ func (b *bench) checkSignature(tb testing.TB, p *consensus.Proposal, r Response)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := b.network.Validators[p.Index].Verify(b.network.Digest(p), sig.Signature); err != nil || sig.Index != p.Index {
+	key, ok := b.network.Key(p)
+	if err := key.Verify(b.network.Digest(p), sig.Signature); err != nil || !ok || sig.Index != p.Index {
 		tb.Fatalf("index %d, signature: %v", sig.Index, err)
+	}
+}
+
+// wantRefused asks, and wants the rule to refuse without a look at the token.
+func (b *bench) wantRefused(tb testing.TB, rule Rule, ask func() (Response, error)) {
+	tb.Helper()
+	before := b.token.signed
+	_, err := ask()
+	wantRule(tb, err, rule)
+	if n := b.service.Status(context.Background()).Refusals[rule]; n != 1 {
+		tb.Fatalf("counted %d refusals by %s", n, rule)
+	}
+	if b.token.signed != before {
+		tb.Fatal("the token was asked although the request was refused")
 	}
 }
 

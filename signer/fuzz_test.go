@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
 
@@ -25,22 +26,12 @@ func FuzzRequest(f *testing.F) {
 	f.Add(need[[]byte](f)(marshalLine(wireRequest{ID: 1, Method: methodSignSlot, Params: need[[]byte](f)(marshalLine(NewRequest(valid)))})))
 	f.Add([]byte(`{"id":1,"method":"hello","params":{"version":1,"network":"00"}}`))
 	f.Add([]byte(`{"id":1,"method":"sign_slot","params":{"height":4294967295,"index":255,"branch":[""]}}`))
+	changed := proposalUnder(n, consensus.ValidatorSet{Number: 1, Keys: publics(keys[:3])}, testSlot, 0, parentTime, 1)
+	f.Add(need[[]byte](f)(marshalLine(wireRequest{ID: 1, Method: methodSignSlot, Params: need[[]byte](f)(marshalLine(NewRequest(changed)))})))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		line, err := readLine(bufio.NewReaderSize(bytes.NewReader(append(bytes.Clone(in), '\n')), 16))
-		if err != nil {
-			if !errors.Is(err, errTooLong) || len(in) < maxLine {
-				t.Fatal(err)
-			}
+		var r Request
+		if !fuzzParams(t, in, &r) {
 			return
-		}
-		var req wireRequest
-		var r, again Request
-		if decodeStrict(line, &req) != nil || decodeParams(&req, &r) != nil {
-			return
-		}
-		out := need[[]byte](t)(marshalLine(r))
-		if err := decodeStrict(out, &again); err != nil || !bytes.Equal(out, need[[]byte](t)(marshalLine(again))) {
-			t.Fatalf("a request does not survive its encoding: %v", err)
 		}
 		prop, err := r.parse()
 		if err == nil {
@@ -50,6 +41,63 @@ func FuzzRequest(f *testing.F) {
 		switch {
 		case err == nil && (prop.Height != testSlot || prop.Index != 0):
 			t.Fatalf("passed: %+v", prop)
+		case err != nil && !errors.As(err, &refusal):
+			t.Fatal(err)
+		}
+	})
+}
+
+// fuzzParams decodes the parameters of a request, false if there are none, and
+// wants them to survive their encoding.
+func fuzzParams[R any](t *testing.T, in []byte, r *R) bool {
+	t.Helper()
+	line, err := readLine(bufio.NewReaderSize(bytes.NewReader(append(bytes.Clone(in), '\n')), 16))
+	if err != nil {
+		if !errors.Is(err, errTooLong) || len(in) < maxLine {
+			t.Fatal(err)
+		}
+		return false
+	}
+	var req wireRequest
+	if decodeStrict(line, &req) != nil || decodeParams(&req, r) != nil {
+		return false
+	}
+	var again R
+	out := need[[]byte](t)(marshalLine(*r))
+	if err := decodeStrict(out, &again); err != nil || !bytes.Equal(out, need[[]byte](t)(marshalLine(again))) {
+		t.Fatalf("a request does not survive its encoding: %v", err)
+	}
+	return true
+}
+
+// FuzzVoteRequest is FuzzRequest for votes: nothing passes the rules but what the
+// one key held votes for, the signed block of the one valid request.
+func FuzzVoteRequest(f *testing.F) {
+	keys := testKeys()
+	n := testNetwork(f, "signertest", publics(keys))
+	p := policy{network: n, keys: map[types.PublicKey]bool{keys[0].public: true}}
+	e := &electorate{n, []consensus.ValidatorSet{firstSet(n), {Number: 1, Keys: publics(keys[:3])}}, keys[0], 0}
+	valid := e.ballot(e.at(0, 0), testSlot, 0, 1)
+	if _, err := p.ballot(valid); err != nil {
+		f.Fatal(err)
+	}
+	params := need[[]byte](f)(marshalLine(NewVoteRequest(valid)))
+	f.Add(need[[]byte](f)(marshalLine(wireRequest{ID: 1, Method: methodAttest, Params: params})))
+	f.Add([]byte(`{"id":1,"method":"attest","params":{"source":{"height":4294967295},"sets":[{"number":1,"keys":[""]}]}}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var r VoteRequest
+		if !fuzzParams(t, in, &r) {
+			return
+		}
+		v, err := r.parse()
+		key := keys[0].public
+		if err == nil {
+			key, err = p.ballot(v)
+		}
+		var refusal *Refusal
+		switch {
+		case err == nil && (key != keys[0].public || v.Target != valid.Target || v.Source.Height >= v.Target.Height):
+			t.Fatalf("passed: %+v", v)
 		case err != nil && !errors.As(err, &refusal):
 			t.Fatal(err)
 		}
@@ -71,6 +119,8 @@ func FuzzRecord(f *testing.F) {
 		{kind: recordSeal, height: 2, key: keys[1].public, signature: [64]byte{3}},
 		{kind: recordAbandon, height: 3, key: keys[2].public},
 		{kind: recordFloor, height: 4, key: keys[3].public},
+		{kind: recordVote, height: 5, key: keys[4].public, digest: types.Hash{6}, link: linkOf(3, 1, 5, 2)},
+		{kind: recordVoteSeal, height: 5, key: keys[4].public, signature: [64]byte{7}},
 	} {
 		f.Add(r.encode())
 		back := need[record](f)(decodeRecord(r.encode()))

@@ -244,8 +244,8 @@ func (j *Journal) Seal(height uint32, key types.PublicKey, sig [64]byte) ([64]by
 }
 
 // RaiseFloor forbids a key every height up to and including this one, durably:
-// for what is learnt elsewhere, such as its own signatures on the chain. A
-// floor never sinks.
+// for what is learnt elsewhere, such as its own signatures on the chain. Votes it
+// allows from a source at the floor or above (marks.mayVote). A floor never sinks.
 func (j *Journal) RaiseFloor(key types.PublicKey, height uint32) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -260,28 +260,28 @@ func (j *Journal) RaiseFloor(key types.PublicKey, height uint32) error {
 }
 
 // scan reads from the file what memory has dropped: the records of one old height.
-func (j *Journal) scan(height uint32) ([]*SlotRecord, error) {
-	var m memory
+func (j *Journal) scan(height uint32) (m memory, err error) {
 	for raw, err := range j.log.Records() {
 		if err != nil {
-			return nil, failed(ErrInternal, err, "reading the signing journal")
+			return memory{}, failed(ErrInternal, err, "reading the signing journal")
 		}
 		r, err := decodeRecord(raw.Payload)
 		if err == nil && (r.kind == recordMeta || r.height == height && r.kind != recordFloor) {
 			err = m.apply(&r)
 		}
 		if err != nil {
-			return nil, failed(ErrInternal, err, "reading the signing journal")
+			return memory{}, failed(ErrInternal, err, "reading the signing journal")
 		}
 	}
-	return m.slots[height], nil
+	return m, nil
 }
 
 func (j *Journal) slot(height uint32) ([]*SlotRecord, error) {
 	if height > j.mem.forgotten {
 		return j.mem.slots[height], nil
 	}
-	return j.scan(height)
+	m, err := j.scan(height)
+	return m.slots[height], err
 }
 
 // Sealed returns the signature released for this digest, if there is one.
@@ -316,8 +316,8 @@ type JournalStatus struct {
 	Path       string `json:"path"`
 	FileID     string `json:"fileID"` // random, 32 hexadecimal digits
 	Records    uint64 `json:"records"`
-	Highest    uint32 `json:"highest"`    // highest claim of any key
-	LastSigned uint32 `json:"lastSigned"` // highest sealed height, 0 if none
+	Highest    uint32 `json:"highest"`    // highest claim of any key on a block
+	LastSigned uint32 `json:"lastSigned"` // highest height with a sealed block, 0 if none
 	Torn       int64  `json:"torn"`       // bytes of an interrupted record cut off at the start
 }
 

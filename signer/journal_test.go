@@ -11,6 +11,7 @@ import (
 
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/internal/durable/durabletest"
+	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
 
@@ -250,6 +251,12 @@ func TestRecordsAgainstTheRules(t *testing.T) {
 	seal := record{kind: recordSeal, height: 10, key: keys[0].public}
 	abandon := record{kind: recordAbandon, height: 10, key: keys[0].public}
 	meta := record{kind: recordMeta, network: testNet, keys: publics(keys), height: 5}
+	vote := func(k softKey, l consensus.Link) record {
+		return record{kind: recordVote, height: l.Target.Height, key: k.public, digest: l.Digest(testNet), link: l}
+	}
+	voteSeal := record{kind: recordVoteSeal, height: 20, key: keys[0].public}
+	otherDigest := vote(keys[0], linkOf(10, 1, 20, 1))
+	otherDigest.digest[0] ^= 1
 	for name, list := range map[string][]record{
 		"no first record":        {claim(keys[0], 10, 1)},
 		"two first records":      {meta, meta},
@@ -263,6 +270,20 @@ func TestRecordsAgainstTheRules(t *testing.T) {
 		"claim at the floor":     {meta, claim(keys[0], 5, 1)},
 		"unknown key":            {meta, claim(newSoftKey(types.P256, 77), 10, 1)},
 		"unknown kind":           {meta, {kind: 99}},
+		"vote seal without vote": {meta, voteSeal},
+		"block's seal of a vote": {meta, vote(keys[0], linkOf(10, 1, 20, 1)), {kind: recordSeal, height: 20, key: keys[0].public}},
+		"vote's seal of a block": {meta, claim(keys[0], 20, 1), voteSeal},
+		"two vote seals":         {meta, vote(keys[0], linkOf(10, 1, 20, 1)), voteSeal, voteSeal},
+		"vote seal of another":   {meta, vote(keys[1], linkOf(10, 1, 20, 1)), voteSeal},
+		"two votes":              {meta, vote(keys[0], linkOf(10, 1, 20, 1)), vote(keys[0], linkOf(10, 1, 20, 2))},
+		"the same vote twice":    {meta, vote(keys[0], linkOf(10, 1, 20, 1)), vote(keys[0], linkOf(10, 1, 20, 1))},
+		"vote for a lower slot":  {meta, vote(keys[0], linkOf(10, 1, 30, 1)), vote(keys[0], linkOf(10, 1, 20, 1))},
+		"vote from a lower slot": {meta, vote(keys[0], linkOf(20, 1, 30, 1)), vote(keys[0], linkOf(10, 1, 40, 1))},
+		"vote from a twin":       {meta, vote(keys[0], linkOf(20, 1, 30, 1)), vote(keys[0], linkOf(20, 2, 40, 1))},
+		"vote from no source":    {meta, vote(keys[0], linkOf(20, 1, 20, 2))},
+		"vote from below floor":  {meta, vote(keys[0], linkOf(4, 1, 20, 1))},
+		"vote's digest":          {meta, otherDigest},
+		"vote of a stranger":     {meta, vote(newSoftKey(types.P256, 77), linkOf(10, 1, 20, 1))},
 	} {
 		disk := durabletest.New()
 		log, err := durable.CreateLog("j", journalOptions(disk))

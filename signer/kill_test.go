@@ -94,7 +94,8 @@ func runSigner(journal, socket string) error {
 }
 
 // TestKill kills a signer a hundred times at random moments while clients ask
-// it for blocks and their rivals. Everything it ever released is kept and compared.
+// it for blocks, votes and their rivals. Everything it ever released is kept and
+// compared.
 func TestKill(t *testing.T) {
 	keys := testKeys()
 	network := testNetwork(t, "signertest", publics(keys))
@@ -103,10 +104,12 @@ func TestKill(t *testing.T) {
 	if err := CreateJournal(journal, network.ID, publics(keys), 0); err != nil {
 		t.Fatal(err)
 	}
-	w := &witness{make(map[uint32]string)}
+	w := newWitness()
 	releases, repeats := 0, 0
+	votes := []*consensus.Ballot{nil}
 	top := uint32(1)
 	b := &bench{network: network, keys: keys}
+	e := b.voting()
 	kills := 120
 	if testing.Short() {
 		kills = 20
@@ -140,18 +143,40 @@ func TestKill(t *testing.T) {
 				slot = top
 			}
 			p := b.proposal(slot*testSlot, uint8(rng.IntN(5)), byte(rng.IntN(3)))
-			r, err := c.SignSlot(ctx, NewRequest(p))
+			// Half are votes, of which some were asked for before.
+			var v *consensus.Ballot
+			if rng.IntN(2) == 0 {
+				if v = votes[len(votes)-1-rng.IntN(min(len(votes), 4))]; v == nil || rng.IntN(3) > 0 {
+					source := e.at((slot-uint32(min(int(slot), 1+rng.IntN(2))))*testSlot, byte(rng.IntN(2)))
+					v = e.ballot(source, slot*testSlot, p.Index, byte(rng.IntN(3)))
+					votes = append(votes, v)
+				}
+			}
+			var r Response
+			var err error
+			if v == nil {
+				r, err = c.SignSlot(ctx, NewRequest(p))
+			} else {
+				r, err = c.Attest(ctx, NewVoteRequest(v))
+			}
 			if left--; left == 0 {
 				kill()
 			}
 			if err != nil {
 				continue
 			}
-			b.checkSignature(t, p, r)
 			releases++
 			if r.Repeated {
 				repeats++
 			}
+			if v != nil {
+				e.checkVote(t, v, r)
+				if err := w.sawVote(keys[v.Index].public, v.Link, [64]byte(r.Signature)); err != nil {
+					t.Fatalf("life %d: %v", life, err)
+				}
+				continue
+			}
+			b.checkSignature(t, p, r)
 			if err := w.saw(p.Height, keys[p.Index].public, network.Digest(p), [64]byte(r.Signature)); err != nil {
 				t.Fatalf("life %d: %v", life, err)
 			}
@@ -163,10 +188,10 @@ func TestKill(t *testing.T) {
 			t.Fatalf("life %d: the signer ended by itself: %v: %s", life, err, child.Stderr)
 		}
 	}
-	if releases < kills || repeats == 0 {
-		t.Fatalf("only %d releases, %d of them repeats, over %d lives: the test saw too little", releases, repeats, kills)
+	if releases < kills || repeats == 0 || len(w.byVote) < kills/4 {
+		t.Fatalf("only %d releases, %d of them repeats, and %d votes over %d lives: the test saw too little", releases, repeats, len(w.byVote), kills)
 	}
-	t.Logf("%d kills, %d releases at %d heights, %d repeats", kills, releases, len(w.bySlot), repeats)
+	t.Logf("%d kills, %d releases at %d heights, %d votes, %d repeats", kills, releases, len(w.bySlot), len(w.byVote), repeats)
 	checkJournal(t, journal, network.ID, keys, w)
 }
 
@@ -185,6 +210,14 @@ func checkJournal(t *testing.T, path string, network types.Hash, keys []softKey,
 		}
 		if got := fmt.Sprintf("%s %s %x", r.Key, r.Digest, [64]byte(r.Signature)); got != release {
 			t.Fatalf("height %d: released %s, journal has %s", h, release, got)
+		}
+	}
+	for key, links := range w.links {
+		for _, l := range links {
+			sig, ok, err := j.SealedVote(key, l)
+			if got := fmt.Sprintf("%+v %x", l, sig); !ok || err != nil || got != w.byVote[voted{key, l.Target.Height}] {
+				t.Fatalf("%s: released %s, journal has %s, %v", key, w.byVote[voted{key, l.Target.Height}], got, err)
+			}
 		}
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"slices"
 
+	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
 
-// keptSlots is how many heights the journal answers for from memory. Older
-// seals are read from the file; older heights are never claimed anew.
+// keptSlots is how many heights, and how many votes of each key, the journal
+// answers for from memory. Older seals are read from the file; older heights are
+// never claimed anew.
 const keptSlots = 1024
 
 // SlotState is how far the signing of a slot got.
@@ -53,6 +55,8 @@ type memory struct {
 type marks struct {
 	floor   uint32 // it may have signed up to here without this journal knowing
 	highest uint32 // highest claim
+	voted   consensus.VoteRecord
+	votes   []*vote // the newest, by ascending height of the target
 }
 
 func (m *memory) apply(r *record) error {
@@ -64,10 +68,15 @@ func (m *memory) apply(r *record) error {
 		err = m.applyMeta(r)
 	} else if own := m.keys[r.key]; own == nil {
 		err = fmt.Errorf("record names key %s, which the journal was not made for", r.key)
-	} else if r.kind == recordFloor {
-		own.floor = max(own.floor, r.height)
 	} else {
-		err = m.applySlot(r, own)
+		switch r.kind {
+		case recordFloor:
+			own.floor = max(own.floor, r.height)
+		case recordVote, recordVoteSeal:
+			err = m.applyVote(r, own)
+		default:
+			err = m.applySlot(r, own)
+		}
 	}
 	if err == nil {
 		m.records++

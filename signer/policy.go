@@ -20,25 +20,52 @@ type policy struct {
 // apply to the signed block, and returns the key that is to sign.
 func (p *policy) consensus(prop *consensus.Proposal) (types.PublicKey, error) {
 	if err := p.network.ValidateProposal(prop); err != nil {
-		rule, ok := consensus.RuleOf(err)
-		if !ok {
-			return types.PublicKey{}, failed(ErrInternal, err, "checking the proposal")
-		}
-		return types.PublicKey{}, &Refusal{Rule: Rule(rule), Detail: err.Error()}
+		return types.PublicKey{}, ofChain(err)
 	}
-	key := p.network.Validators[prop.Index]
-	if !p.keys[key] {
+	key, ok := p.network.Key(prop)
+	if !ok || !p.keys[key] {
 		return key, refuse(RuleKeyNotHeld, "validator %d, %s, is none of this signer's keys", prop.Index, key)
 	}
 	return key, nil
 }
 
-// clock applies the rules that depend on the time: a header must not run ahead
-// of the clock (C1), and its slot must not have closed by it. The latter, S4,
-// keeps a key from spending a height on a branch that was left long ago.
-func (p *policy) clock(prop *consensus.Proposal, now time.Time) error {
-	if err := p.network.CheckFuture(&prop.Header, now.Unix()); err != nil {
+// ballot applies the rules of the chain to a vote, and returns the key that is
+// to sign.
+func (p *policy) ballot(b *consensus.Ballot) (types.PublicKey, error) {
+	key, err := p.network.ValidateBallot(b)
+	if err != nil {
+		return types.PublicKey{}, ofChain(err)
+	}
+	if !p.keys[key] {
+		return key, refuse(RuleKeyNotHeld, "voter %d, %s, is none of this signer's keys", b.Index, key)
+	}
+	return key, nil
+}
+
+// ofChain makes a Refusal of a violated rule of the chain.
+func ofChain(err error) error {
+	rule, ok := consensus.RuleOf(err)
+	if !ok {
+		return failed(ErrInternal, err, "checking a request")
+	}
+	return &Refusal{Rule: Rule(rule), Detail: err.Error()}
+}
+
+// future refuses a header that runs ahead of the clock (C1).
+func (p *policy) future(h *types.Header, now time.Time) error {
+	if err := p.network.CheckFuture(h, now.Unix()); err != nil {
 		return refuse(RuleFuture, "%v", err)
+	}
+	return nil
+}
+
+// clock applies the rules about a block that depend on the time: its header
+// must not run ahead of the clock, and its slot must not have closed by it. The
+// latter, S4, keeps a key from spending a height on a branch that was left long
+// ago. A vote may be for any old block, as votes count for ever.
+func (p *policy) clock(prop *consensus.Proposal, now time.Time) error {
+	if err := p.future(&prop.Header, now); err != nil {
+		return err
 	}
 	if age := now.Unix() - int64(prop.Parent.Time); age > int64(p.network.SlotCloseSeconds) {
 		return refuse(RuleStale, "the parent's time is %d s ago, the slot closed to validators after %d s: check both clocks", age, p.network.SlotCloseSeconds)

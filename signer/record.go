@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"qcitycoin.org/qcity/internal/durable"
+	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
 
@@ -27,11 +28,13 @@ func journalOptions(fsys durable.FS) durable.Options {
 type recordKind uint8
 
 const (
-	recordMeta    recordKind = 1 // first, and only there: network, file id, keys with their floors
-	recordClaim   recordKind = 2 // this key may sign this block at this height and no other
-	recordSeal    recordKind = 3 // and this is the one signature it made
-	recordAbandon recordKind = 4 // or: it made none, and never will at or below this height
-	recordFloor   recordKind = 5 // it may have signed, elsewhere, up to this height
+	recordMeta     recordKind = 1 // first, and only there: network, file id, keys with their floors
+	recordClaim    recordKind = 2 // this key may sign this block at this height and no other
+	recordSeal     recordKind = 3 // and this is the one signature it made
+	recordAbandon  recordKind = 4 // or: it made none, and never will at or below this height
+	recordFloor    recordKind = 5 // it may have signed, elsewhere, up to this height
+	recordVote     recordKind = 6 // this key may vote for this link, whose target is at this height, and for no other
+	recordVoteSeal recordKind = 7 // and this is the one signature it made
 )
 
 // record is one line of the journal; which fields count depends on the kind.
@@ -44,10 +47,11 @@ type record struct {
 
 	height     uint32          // all: of meta, the floor of its keys
 	key        types.PublicKey // all but meta
-	digest     types.Hash      // claim
+	digest     types.Hash      // claim, vote
 	header     types.Header    // claim
 	coinOnline []byte          // claim
-	signature  [64]byte        // seal
+	link       consensus.Link  // vote
+	signature  [64]byte        // seal, vote seal
 }
 
 func (r *record) encode() []byte {
@@ -65,7 +69,9 @@ func (r *record) encode() []byte {
 	case recordClaim:
 		b = r.header.AppendTo(append(b, r.digest[:]...))
 		b = types.AppendVarBytes(b, r.coinOnline)
-	case recordSeal:
+	case recordVote:
+		b = r.link.AppendTo(append(b, r.digest[:]...))
+	case recordSeal, recordVoteSeal:
 		b = append(b, r.signature[:]...)
 	}
 	return b
@@ -87,7 +93,13 @@ func decodeRecord(b []byte) (record, error) {
 		r.digest = d.Hash()
 		r.header.DecodeFrom(d)
 		r.coinOnline = append([]byte(nil), d.VarBytes()...)
-	case recordSeal:
+	case recordVote:
+		r.key = decodeKey(d)
+		r.digest = d.Hash()
+		if r.link.DecodeFrom(d); r.link.Target.Height != r.height {
+			d.Fail(fmt.Errorf("vote at height %d for a target at height %d", r.height, r.link.Target.Height))
+		}
+	case recordSeal, recordVoteSeal:
 		r.key = decodeKey(d)
 		copy(r.signature[:], d.Bytes(len(r.signature)))
 	case recordAbandon, recordFloor:

@@ -28,11 +28,18 @@ func (h *Hex) UnmarshalText(text []byte) (err error) {
 // everything the signer checks; the digest is derived from it, never sent.
 type Request struct {
 	Height     uint32       `json:"height"`
-	Index      uint8        `json:"index"`      // validator that is to sign
-	Parent     Hex          `json:"parent"`     // 80-byte header of the block before
-	Header     Hex          `json:"header"`     // 80-byte header to be signed
-	CoinOnline Hex          `json:"coinOnline"` // serialised first transaction
-	Branch     []types.Hash `json:"branch"`     // Merkle siblings of the CoinOnline, leaf first
+	Set        *Set         `json:"set,omitempty"` // in force; left out: the network's first
+	Index      uint8        `json:"index"`         // validator in it that is to sign
+	Parent     Hex          `json:"parent"`        // 80-byte header of the block before
+	Header     Hex          `json:"header"`        // 80-byte header to be signed
+	CoinOnline Hex          `json:"coinOnline"`    // serialised first transaction
+	Branch     []types.Hash `json:"branch"`        // Merkle siblings of the CoinOnline, leaf first
+}
+
+// Set is a consensus.ValidatorSet.
+type Set struct {
+	Number uint32            `json:"number"`
+	Keys   []types.PublicKey `json:"keys"`
 }
 
 // Response is a signature that was made once for its request and is the same
@@ -51,10 +58,15 @@ func (r *Response) BlockSig() (types.BlockSig, error) {
 
 // NewRequest returns the request for a proposal.
 func NewRequest(p *consensus.Proposal) Request {
-	return Request{
+	r := Request{
 		Height: p.Height, Index: p.Index, Parent: p.Parent.Bytes(), Header: p.Header.Bytes(),
 		CoinOnline: p.CoinOnline.Bytes(), Branch: p.Branch,
 	}
+	if p.Set.Number != 0 {
+		set := Set(p.Set)
+		r.Set = &set
+	}
+	return r
 }
 
 // maxBranch bounds the Merkle branch: 2^24 transactions fit no block.
@@ -69,6 +81,12 @@ func (r *Request) parse() (*consensus.Proposal, error) {
 	if n := len(r.Branch); n > maxBranch {
 		return nil, refuse(RuleFormat, "Merkle branch of %d hashes: want at most %d", n, maxBranch)
 	}
+	var set consensus.ValidatorSet
+	if r.Set != nil {
+		if set = consensus.ValidatorSet(*r.Set); set.Number == 0 || len(set.Keys) == 0 {
+			return nil, refuse(RuleFormat, "validator set %d of %d keys: want keys, and a number above 0", set.Number, len(set.Keys))
+		}
+	}
 	parent, err := types.DecodeHeader(r.Parent)
 	if err != nil {
 		return nil, refuse(RuleFormat, "parent: %v", err)
@@ -82,6 +100,6 @@ func (r *Request) parse() (*consensus.Proposal, error) {
 		return nil, refuse(RuleFormat, "CoinOnline: %v", err)
 	}
 	return &consensus.Proposal{
-		Height: r.Height, Index: r.Index, Parent: parent, Header: header, CoinOnline: tx, Branch: r.Branch,
+		Height: r.Height, Set: set, Index: r.Index, Parent: parent, Header: header, CoinOnline: tx, Branch: r.Branch,
 	}, nil
 }

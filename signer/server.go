@@ -18,6 +18,7 @@ import (
 // Backend is what a Server serves: a *Service.
 type Backend interface {
 	SignSlot(context.Context, Request) (Response, error)
+	Attest(context.Context, VoteRequest) (Response, error)
 	SlotRecord(ctx context.Context, height uint32) (record SlotRecord, ok bool, err error)
 	Status(context.Context) Status
 }
@@ -253,13 +254,9 @@ func (c *serverConn) call(ctx context.Context, req *wireRequest, greeted *bool) 
 	case methodStatus:
 		return backend.Status(ctx), nil
 	case methodSignSlot:
-		var r Request
-		if err := decodeParams(req, &r); err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, c.server.c.SignTimeout)
-		defer cancel()
-		return backend.SignSlot(ctx, r)
+		return sign(ctx, c, req, backend.SignSlot)
+	case methodAttest:
+		return sign(ctx, c, req, backend.Attest)
 	case methodSlotRecord:
 		var h wireHeight
 		if err := decodeParams(req, &h); err != nil {
@@ -272,6 +269,16 @@ func (c *serverConn) call(ctx context.Context, req *wireRequest, greeted *bool) 
 		return wireSlot{&record}, nil
 	}
 	return nil, failed(ErrBadRequest, nil, "unknown method %q", req.Method)
+}
+
+func sign[R any](ctx context.Context, c *serverConn, req *wireRequest, by func(context.Context, R) (Response, error)) (any, error) {
+	var r R
+	if err := decodeParams(req, &r); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.server.c.SignTimeout)
+	defer cancel()
+	return by(ctx, r)
 }
 
 // hello checks that both sides mean the same thing before anything else is said.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
 
@@ -99,6 +100,18 @@ func TestSocket(t *testing.T) {
 		t.Fatalf("record of nothing: %v, %v", ok, err)
 	}
 
+	e := b.voting()
+	v := e.ballot(e.at(0, 0), testSlot, 3, 1)
+	for repeated := range 2 {
+		vote, err := c.Attest(ctx, NewVoteRequest(v))
+		if err != nil || vote.Repeated != (repeated == 1) {
+			t.Fatalf("vote %+v, %v", vote, err)
+		}
+		e.checkVote(t, v, vote)
+	}
+	_, err = c.Attest(ctx, NewVoteRequest(e.ballot(e.at(0, 0), testSlot, 3, 2)))
+	wantRule(t, err, Rule(consensus.RuleVoteTarget))
+
 	// A refusal keeps its rule and its connection.
 	conn := c.conn
 	_, err = c.SignSlot(ctx, NewRequest(b.proposal(testSlot, 0, 2)))
@@ -107,7 +120,7 @@ func TestSocket(t *testing.T) {
 		t.Fatal("the rule is not found with errors.Is")
 	}
 	st, err := c.Status(ctx)
-	if err != nil || st.Network != b.network.ID || st.Signed != 1 || st.Refusals[RuleDoubleSign] != 1 || len(st.Keys) != 5 || st.Journal.LastSigned != testSlot {
+	if err != nil || st.Network != b.network.ID || st.Signed != 2 || st.Refusals[RuleDoubleSign] != 1 || st.Keys[3].LastVote != testSlot || len(st.Keys) != 5 || st.Journal.LastSigned != testSlot {
 		t.Fatalf("status %+v, %v", st, err)
 	}
 	if c.conn != conn {
@@ -198,13 +211,16 @@ func TestGarbage(t *testing.T) {
 		{"unknown field", `{"id":1,"method":"status","digest":"00"}`, "bad-request", true, false},
 		{"no hello", `{"id":1,"method":"status"}`, "bad-request", false, false},
 		{"hello without parameters", `{"id":1,"method":"hello"}`, "bad-request", false, false},
-		{"another version", `{"id":1,"method":"hello","params":{"version":2,"network":"` + net10 + `"}}`, "protocol-version", false, false},
+		{"another version", `{"id":1,"method":"hello","params":{"version":1,"network":"` + net10 + `"}}`, "protocol-version", false, false},
 		{"too long", strings.Repeat("x", maxLine+1), "bad-request", true, false},
 		{"unknown method", `{"id":9,"method":"sign_digest"}`, "bad-request", true, true},
 		{"parameters of another method", `{"id":9,"method":"sign_slot","params":{"digest":"00"}}`, "bad-request", true, true},
 		{"hex that is none", `{"id":9,"method":"sign_slot","params":{"header":"zz"}}`, "bad-request", true, true},
 		{"number out of range", `{"id":9,"method":"sign_slot","params":{"index":256}}`, "bad-request", true, true},
 		{"height out of range", `{"id":9,"method":"slot_record","params":{"height":-1}}`, "bad-request", true, true},
+		{"vote of another method", `{"id":9,"method":"attest","params":{"digest":"00"}}`, "bad-request", true, true},
+		{"key that is none", `{"id":9,"method":"attest","params":{"sets":[{"keys":["p256:00"]}]}}`, "bad-request", true, true},
+		{"nothing to vote for", `{"id":9,"method":"attest","params":{}}`, "refused", true, true},
 		{"nothing to sign", `{"id":9,"method":"sign_slot","params":{}}`, "refused", true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -80,100 +80,162 @@ func NewService(c ServiceConfig) *Service {
 // (ask again) or ErrInternal. When ctx ends the token may still finish, but
 // nothing is released: asking again is safe and is the right thing to do.
 func (s *Service) SignSlot(ctx context.Context, r Request) (Response, error) {
+	return s.serve(ctx, subject{"block", r.Height, r.Index}, func() (*task, error) { return s.block(&r) })
+}
+
+// Attest does for a vote what SignSlot does for a block.
+func (s *Service) Attest(ctx context.Context, r VoteRequest) (Response, error) {
+	return s.serve(ctx, subject{"vote", r.Target.Height, r.Index}, func() (*task, error) { return s.vote(&r) })
+}
+
+// subject says in the log what a request is about.
+type subject struct {
+	kind   string
+	height uint32
+	index  uint8
+}
+
+// task is a request that the rules of the chain let pass, and the journal's part
+// in it: all that blocks and votes differ in.
+type task struct {
+	key    types.PublicKey
+	digest types.Hash
+	clock  func(now time.Time) error
+	sealed func() (sig [64]byte, ok bool, err error)
+	claim  func() (seal *[64]byte, err error)
+	seal   func(sig [64]byte) ([64]byte, error)
+}
+
+func (s *Service) block(r *Request) (*task, error) {
+	prop, err := r.parse()
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.policy.consensus(prop)
+	if err != nil {
+		return nil, err
+	}
+	j, c := s.journal, &Claim{
+		Height: r.Height, Key: key, Digest: s.policy.network.Digest(prop),
+		Header: prop.Header, CoinOnline: r.CoinOnline,
+	}
+	return &task{
+		key: key, digest: c.Digest,
+		clock:  func(now time.Time) error { return s.policy.clock(prop, now) },
+		sealed: func() ([64]byte, bool, error) { return j.Sealed(c.Height, key, c.Digest) },
+		claim:  func() (*[64]byte, error) { return j.Claim(c) },
+		seal:   func(sig [64]byte) ([64]byte, error) { return j.Seal(c.Height, key, sig) },
+	}, nil
+}
+
+func (s *Service) vote(r *VoteRequest) (*task, error) {
+	ballot, err := r.parse()
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.policy.ballot(ballot)
+	if err != nil {
+		return nil, err
+	}
+	j, l := s.journal, ballot.Link
+	return &task{
+		key: key, digest: l.Digest(s.policy.network.ID),
+		clock:  func(now time.Time) error { return s.policy.future(&ballot.Block.Header, now) },
+		sealed: func() ([64]byte, bool, error) { return j.SealedVote(key, l) },
+		claim:  func() (*[64]byte, error) { return j.ClaimVote(key, l) },
+		seal:   func(sig [64]byte) ([64]byte, error) { return j.SealVote(key, l, sig) },
+	}, nil
+}
+
+func (s *Service) serve(ctx context.Context, about subject, prepare func() (*task, error)) (Response, error) {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return Response{}, failed(ErrUnavailable, ctx.Err(), "the signer is busy")
 	}
-	sig, repeated, err := s.sign(ctx, &r)
-	s.account(&r, repeated, err)
+	t, err := prepare()
+	var sig [64]byte
+	var repeated bool
+	if err == nil {
+		sig, repeated, err = s.sign(ctx, t)
+	}
+	s.account(about, repeated, err)
 	if err != nil {
 		return Response{}, err
 	}
-	return Response{Index: r.Index, Signature: sig[:], Repeated: repeated}, nil
+	return Response{Index: about.index, Signature: sig[:], Repeated: repeated}, nil
 }
 
-func (s *Service) sign(ctx context.Context, r *Request) (sig [64]byte, repeated bool, err error) {
-	prop, err := r.parse()
-	if err != nil {
-		return sig, false, err
-	}
-	key, err := s.policy.consensus(prop)
-	if err != nil {
-		return sig, false, err
-	}
-	claim := &Claim{
-		Height: r.Height, Key: key, Digest: s.policy.network.Digest(prop),
-		Header: prop.Header, CoinOnline: r.CoinOnline,
-	}
+func (s *Service) sign(ctx context.Context, t *task) (sig [64]byte, repeated bool, err error) {
 	// What was released once may be released again, whatever the clock says.
-	sig, ok, err := s.journal.Sealed(claim.Height, key, claim.Digest)
+	sig, ok, err := t.sealed()
 	if err != nil {
 		return sig, false, err
 	}
 	if ok {
-		return s.verified(claim, sig, true)
+		return t.verified(sig, true)
 	}
 	now := s.clock()
-	if err := s.policy.clock(prop, now); err != nil {
+	if err := t.clock(now); err != nil {
 		return sig, false, err
 	}
 	// A key that cannot sign must not spend its claim, nor another key's turn.
-	if err := s.token.Ready(key); err != nil {
-		return sig, false, failed(ErrUnavailable, err, "validator %d cannot sign now", r.Index)
+	if err := s.token.Ready(t.key); err != nil {
+		return sig, false, failed(ErrUnavailable, err, "%s cannot sign now", t.key)
 	}
 	if err := s.policy.rate(now); err != nil {
 		return sig, false, err
 	}
-	return s.claimAndSign(ctx, claim)
+	return s.claimAndSign(ctx, t)
 }
 
 // claimAndSign is the heart: claim + fsync, token, verify, seal + fsync.
-func (s *Service) claimAndSign(ctx context.Context, c *Claim) (sig [64]byte, repeated bool, err error) {
-	seal, err := s.journal.Claim(c)
+func (s *Service) claimAndSign(ctx context.Context, t *task) (sig [64]byte, repeated bool, err error) {
+	seal, err := t.claim()
 	if err != nil {
 		return sig, false, err
 	}
 	if seal != nil {
-		return s.verified(c, *seal, true)
+		return t.verified(*seal, true)
 	}
-	sig, err = s.token.Sign(ctx, c.Key, c.Digest)
+	sig, err = s.token.Sign(ctx, t.key, t.digest)
 	if err != nil {
-		return [64]byte{}, false, failed(ErrUnavailable, err, "the token did not sign for %s; the claim on height %d stands, ask again with the same block", c.Key, c.Height)
+		return [64]byte{}, false, failed(ErrUnavailable, err, "the token did not sign for %s; its claim stands, ask again for the same", t.key)
 	}
 	// The worker's client has verified it too. This is the last look before it
 	// becomes the only signature there will ever be.
-	if _, _, err := s.verified(c, sig, false); err != nil {
+	if _, _, err := t.verified(sig, false); err != nil {
 		return [64]byte{}, false, err
 	}
-	sig, err = s.journal.Seal(c.Height, c.Key, sig)
+	sig, err = t.seal(sig)
 	return sig, false, err
 }
 
-func (s *Service) verified(c *Claim, sig [64]byte, repeated bool) ([64]byte, bool, error) {
-	if err := c.Key.Verify(c.Digest, sig); err != nil {
-		return [64]byte{}, false, failed(ErrInternal, err, "a signature for height %d does not verify under %s and is not released: check the token and the configured key", c.Height, c.Key)
+func (t *task) verified(sig [64]byte, repeated bool) ([64]byte, bool, error) {
+	if err := t.key.Verify(t.digest, sig); err != nil {
+		return [64]byte{}, false, failed(ErrInternal, err, "a signature does not verify under %s and is not released: check the token and the configured key", t.key)
 	}
 	return sig, repeated, nil
 }
 
 // account keeps the counters and the log.
-func (s *Service) account(r *Request, repeated bool, err error) {
+func (s *Service) account(about subject, repeated bool, err error) {
+	log := s.log.With("kind", about.kind, "height", about.height, "validator", about.index)
 	var refusal *Refusal
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case errors.As(err, &refusal):
 		s.refusals[refusal.Rule]++
-		s.log.Warn("refused to sign", "height", r.Height, "validator", r.Index, "rule", string(refusal.Rule), "detail", refusal.Detail)
+		log.Warn("refused to sign", "rule", string(refusal.Rule), "detail", refusal.Detail)
 	case err != nil:
-		s.log.Error("could not sign", "height", r.Height, "validator", r.Index, "err", err)
+		log.Error("could not sign", "err", err)
 	case repeated:
-		s.log.Info("returned the sealed signature again", "height", r.Height, "validator", r.Index)
+		log.Info("returned the sealed signature again")
 	default:
 		s.signed++
-		s.log.Info("signed", "height", r.Height, "validator", r.Index)
+		log.Info("signed")
 	}
 }
 
@@ -185,10 +247,14 @@ func (s *Service) SlotRecord(_ context.Context, height uint32) (record SlotRecor
 
 // KeyStatus is the state of one key.
 type KeyStatus struct {
-	Index     int             `json:"index"` // in the network's first validator set
+	Index     int             `json:"index"` // in the network's first validator set, -1: it is not in it
 	PublicKey types.PublicKey `json:"publicKey"`
 	Ready     bool            `json:"ready"`
 	Error     string          `json:"error,omitempty"` // why it is not ready
+	// LastSigned is the highest height at which the journal let the key sign a
+	// block, LastVote that of the target of its last vote. 0: none.
+	LastSigned uint32 `json:"lastSigned"`
+	LastVote   uint32 `json:"lastVote"`
 }
 
 // Status is a snapshot of the daemon.
@@ -196,7 +262,7 @@ type Status struct {
 	Network  types.Hash      `json:"network"`
 	Keys     []KeyStatus     `json:"keys"`
 	Journal  JournalStatus   `json:"journal"`
-	Signed   uint64          `json:"signed"`   // since the start, without repeats
+	Signed   uint64          `json:"signed"`   // blocks and votes since the start, without repeats
 	Refusals map[Rule]uint64 `json:"refusals"` // since the start
 }
 
@@ -205,6 +271,7 @@ func (s *Service) Status(context.Context) Status {
 	st := Status{Network: s.policy.network.ID, Journal: s.journal.Status()}
 	for _, k := range s.keys {
 		ks := KeyStatus{Index: indexOf(s.policy.network, k), PublicKey: k, Ready: true}
+		ks.LastSigned, ks.LastVote = s.journal.Last(k)
 		if err := s.token.Ready(k); err != nil {
 			ks.Ready, ks.Error = false, err.Error()
 		}

@@ -75,6 +75,16 @@ func TestPolicy(t *testing.T) {
 		{"CoinOnline too large", RuleFormat, set{bad: raw(func(r *Request) { r.CoinOnline = make(Hex, maxCoinOnline+1) })}},
 		{"branch too long", RuleFormat, set{bad: raw(func(r *Request) { r.Branch = make([]types.Hash, maxBranch+1) })}},
 
+		{"set without keys", RuleFormat, set{bad: raw(func(r *Request) { r.Set = &Set{Number: 1} })}},
+		{"first set spelt out", RuleFormat, set{bad: func(t *testing.T, b *bench) Request {
+			r, first := valid(t, b), Set(firstSet(b.network))
+			r.Set = &first
+			return r
+		}}},
+		{"set of an even number of keys", Rule(consensus.RuleSetKeys), set{bad: func(_ *testing.T, b *bench) Request {
+			return NewRequest(proposalUnder(b.network, consensus.ValidatorSet{Number: 1, Keys: publics(b.keys[:2])}, testSlot, 0, parentTime, 1))
+		}}},
+
 		{"height is no slot", Rule(consensus.RuleNotASlot), set{bad: raw(func(r *Request) { r.Height++ })}},
 		{"parent without work", Rule(consensus.RuleWork), set{bad: func(_ *testing.T, b *bench) Request {
 			p := b.proposal(testSlot, 0, 1)
@@ -114,7 +124,7 @@ func TestPolicy(t *testing.T) {
 		{"CoinOnline pays another key", Rule(consensus.RuleCoinOnlinePay), set{bad: change(func(p *consensus.Proposal) {
 			p.CoinOnline.Outputs[1].PkScript = types.PubKeyHashScript([20]byte{1})
 		})}},
-		{"CoinOnline holds an unknown record", Rule(consensus.RuleCoinOnlineData), set{bad: change(func(p *consensus.Proposal) {
+		{"CoinOnline holds an unknown record", Rule(consensus.RuleRecords), set{bad: change(func(p *consensus.Proposal) {
 			p.CoinOnline.Outputs = append(p.CoinOnline.Outputs, types.TxOut{PkScript: types.NullDataScript([]byte{9})})
 		})}},
 
@@ -200,15 +210,7 @@ func TestPolicy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
 			req := c.bad(t, b)
-			before := b.token.signed
-			_, err := b.service.SignSlot(context.Background(), req)
-			wantRule(t, err, c.rule)
-			if n := b.service.Status(context.Background()).Refusals[c.rule]; n != 1 {
-				t.Fatalf("counted %d refusals by %s", n, c.rule)
-			}
-			if b.token.signed != before {
-				t.Fatal("the token was asked although the request was refused")
-			}
+			b.wantRefused(t, c.rule, func() (Response, error) { return b.service.SignSlot(context.Background(), req) })
 			if c.reset != nil {
 				c.reset(t, b)
 			}

@@ -250,7 +250,7 @@ func TestConfigCheck(t *testing.T) {
 		{"module", "module", func(c *Config) { c.Module = "" }},
 		{"rate", "signatures_per_second", func(c *Config) { c.SignaturesPerSecond = -1 }},
 		{"no keys", "keys: none", func(c *Config) { c.Keys = nil }},
-		{"no validator", "no validator", func(c *Config) { c.Keys[0].PublicKey = newSoftKey(types.P256, 9).public }},
+		{"a key that is to join", "", func(c *Config) { c.Keys[0].PublicKey = newSoftKey(types.P256, 9).public }},
 		{"twice", "listed twice", func(c *Config) { c.Keys[1].PublicKey = c.Keys[0].PublicKey }},
 		{"no label", "token is missing", func(c *Config) { c.Keys[0].TokenLabel = "" }},
 		{"no PIN file", "pin_file", func(c *Config) { c.Keys[0].PINFile = "" }},
@@ -258,7 +258,7 @@ func TestConfigCheck(t *testing.T) {
 	} {
 		cfg := good()
 		c.spoil(&cfg)
-		err := cfg.Check(n)
+		err := cfg.Check()
 		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v", c.name, err)
 		}

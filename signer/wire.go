@@ -14,12 +14,12 @@ import (
 // The socket carries lines of JSON, one request or response each. A client says
 // hello first; after that it may make any number of requests, one at a time.
 //
-//	→ {"id":1,"method":"hello","params":{"version":1,"network":"<id>"}}
-//	← {"id":1,"result":{"version":1,"network":"<id>"}}
+//	→ {"id":1,"method":"hello","params":{"version":2,"network":"<id>"}}
+//	← {"id":1,"result":{"version":2,"network":"<id>"}}
 //	→ {"id":2,"method":"sign_slot","params":{Request}}
 //	← {"id":2,"result":{Response}}
 //	← {"id":2,"error":{"kind":"refused","rule":"slot-stale","detail":"…"}}
-const wireVersion = 1
+const wireVersion = 2
 
 // maxLine bounds a line in bytes: a request with the largest CoinOnline in
 // hexadecimal takes 138,000.
@@ -30,6 +30,7 @@ const (
 	methodHello      = "hello"       // wireHello → wireHello
 	methodStatus     = "status"      // nothing → Status
 	methodSignSlot   = "sign_slot"   // Request → Response
+	methodAttest     = "attest"      // VoteRequest → Response
 	methodSlotRecord = "slot_record" // wireHeight → wireSlot
 )
 
