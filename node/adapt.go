@@ -38,6 +38,28 @@ func blocksOf(updates []chain.Update) []*types.Block {
 	return blocks
 }
 
+// rpcChain shows the chain to the RPC server.
+type rpcChain struct{ *chain.Manager }
+
+// AddAttestation says in RPC's terms that it is too early for a vote.
+func (c rpcChain) AddAttestation(a consensus.Attestation) (added bool, err error) {
+	added, err = c.Manager.AddAttestation(a)
+	return added, rpcVoteError(err)
+}
+
+// AddCertificate does what AddAttestation does.
+func (c rpcChain) AddCertificate(s consensus.Certificate) (added bool, err error) {
+	added, err = c.Manager.AddCertificate(s)
+	return added, rpcVoteError(err)
+}
+
+func rpcVoteError(err error) error {
+	if errors.Is(err, chain.ErrUnknownTarget) {
+		return fmt.Errorf("%w: %w", rpc.ErrTooEarly, err)
+	}
+	return err
+}
+
 // rpcPool shows the mempool to the RPC server.
 type rpcPool struct {
 	pool     *mempool.Pool
@@ -134,7 +156,7 @@ func (m rpcMining) SubmitBlock(b *types.Block) (rpc.Submission, error) {
 	switch result {
 	case chain.SideChain:
 		return rpc.SubmitSideChain, err
-	case chain.Held:
+	case chain.Held, chain.Parked:
 		return rpc.SubmitHeld, err
 	case chain.Known:
 		return rpc.SubmitKnown, err

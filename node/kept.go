@@ -8,10 +8,10 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// proposals keeps the blocks of a slot across a crash: a node killed after its
+// Proposals keeps the blocks of a slot across a crash: a node killed after its
 // signer has signed must ask again with the very same block, as the signer
 // will never sign another one at that height.
-type proposals interface {
+type Proposals interface {
 	SaveProposal(height uint32, kept []byte) error
 	Proposal(height uint32) (kept []byte, ok bool, err error)
 }
@@ -27,7 +27,7 @@ const maxKept = 16
 
 var errKeptUnreadable = errors.New("kept proposals cannot be read")
 
-func loadKept(store proposals, height uint32) (keptBlocks, error) {
+func loadKept(store Proposals, height uint32) (keptBlocks, error) {
 	raw, ok, err := store.Proposal(height)
 	if err != nil {
 		return nil, fmt.Errorf("read kept proposals: %w", err)
@@ -46,7 +46,7 @@ func loadKept(store proposals, height uint32) (keptBlocks, error) {
 	return k, nil
 }
 
-func (k keptBlocks) save(store proposals, height uint32) error {
+func (k keptBlocks) save(store Proposals, height uint32) error {
 	var raw []byte
 	for _, b := range k {
 		raw = types.AppendVarBytes(raw, b.Bytes())

@@ -40,8 +40,10 @@ type Config struct {
 	Dir string
 	// Payout is the output script mined blocks pay; nil: the node makes no work.
 	Payout []byte
-	// Signer signs this box's slots; nil: none.
-	Signer SlotSigner
+	// Signer signs this box's slots and votes; nil: none.
+	Signer Signer
+	// StartupWait leaves the first slot after the start to other boxes (S5).
+	StartupWait bool
 	// Version of the software, for RPC.
 	Version string
 	// HashRate returns this box's own hashes per second, for RPC; may be nil.
@@ -104,19 +106,20 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	ended := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Chain.Run(ctx) })
+	g.Go(func() error { return watchStanding(ctx, n.Chain, n.log) })
 	if n.templates != nil {
 		g.Go(func() error { return n.templates.Run(ctx) })
 	}
 	if n.cfg.Signer != nil {
-		d := slotDriver{
-			chain: n.Chain, store: n.store, proposer: n.builder, signer: n.cfg.Signer,
-			now: time.Now, log: n.log.With("component", "slots"),
-		}
-		g.Go(func() error { return d.run(ctx) })
+		v := NewValidator(ValidatorConfig{
+			Chain: n.Chain, Builder: n.builder, Proposals: n.store, Signer: n.cfg.Signer,
+			StartupWait: n.cfg.StartupWait, Now: time.Now, Log: n.log,
+		})
+		g.Go(func() error { return v.Run(ctx) })
 	}
 	log := n.log.With("component", "rpc")
 	server := rpc.New(rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version},
-		n.Chain, rpcPool{n.Pool, n.verified, log}, rpcMining{n}, log)
+		rpcChain{n.Chain}, rpcPool{n.Pool, n.verified, log}, rpcMining{n}, log)
 	g.Go(func() error { return server.Run(ctx, l) })
 	// A part that says "canceled" while nobody cancelled has failed.
 	if err := g.Wait(); err != nil && (ended.Err() == nil || !errors.Is(err, context.Canceled)) {
@@ -159,7 +162,7 @@ func (n *Node) addSolved(b *types.Block) (work.Outcome, error) {
 		return work.Rejected, err
 	}
 	switch result {
-	case chain.Held:
+	case chain.Held, chain.Parked:
 		return work.Held, nil
 	case chain.SideChain:
 		return work.Stale, nil

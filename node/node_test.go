@@ -194,13 +194,20 @@ func TestNoPayoutNoWork(t *testing.T) {
 // keys signs with the public test keys.
 type keys struct{ net *consensus.Network }
 
-func (k keys) Keys(context.Context) ([]uint8, error) { return []uint8{0, 1, 2, 3, 4}, nil }
+func (k keys) Keys(context.Context) ([]types.PublicKey, error) { return k.net.Validators, nil }
 
 func (k keys) SignSlot(_ context.Context, p *consensus.Proposal) ([64]byte, error) {
 	if err := k.net.ValidateProposal(p); err != nil {
 		return [64]byte{}, err
 	}
 	return chaingen.ValidatorKey(types.Secp256k1, int(p.Index)).Sign(k.net.Digest(p)), nil
+}
+
+func (k keys) Attest(_ context.Context, b *consensus.Ballot) ([64]byte, error) {
+	if _, err := k.net.ValidateBallot(b); err != nil {
+		return [64]byte{}, err
+	}
+	return chaingen.ValidatorKey(types.Secp256k1, int(b.Index)).Sign(b.Link.Digest(k.net.ID)), nil
 }
 
 // TestNodeSignsAndMines: the real parts together make a signed block at a slot
@@ -225,15 +232,7 @@ func TestNodeSignsAndMines(t *testing.T) {
 	if h, _, err := n.Chain.Header(tip.ID); err != nil || !h.IsSigned() || tip.SignedSlots != 1 {
 		t.Fatalf("block 10 is not signed (err %v)", err)
 	}
-	job, changed := n.Feed.Latest()
-	for job == nil || job.Height != 11 {
-		<-changed
-		job, changed = n.Feed.Latest()
-	}
-	s := work.Solution{JobID: job.ID, Version: job.Version, Time: job.Time}
-	for h := job.Header(s); !job.Target.Met(h.Hash()); h = job.Header(s) {
-		s.Nonce++
-	}
+	s := solve(n, 11)
 	outcome, id, err := n.SubmitSolution(ctx, s)
 	if outcome != work.Accepted || err != nil || n.Chain.Tip().ID != id {
 		t.Errorf("solution: %v, %v; tip %s, want %x", outcome, err, n.Chain.Tip().ID, id)
@@ -244,6 +243,99 @@ func TestNodeSignsAndMines(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// solve waits for work on a height and solves it.
+func solve(n *node.Node, height uint32) work.Solution {
+	job, changed := n.Feed.Latest()
+	for job == nil || job.Height != height {
+		<-changed
+		job, changed = n.Feed.Latest()
+	}
+	s := work.Solution{JobID: job.ID, Version: job.Version, Time: job.Time}
+	for h := job.Header(s); !job.Target.Met(h.Hash()); h = job.Header(s) {
+		s.Nonce++
+	}
+	return s
+}
+
+// TestNodeVotes: the real parts together certify every slot and make it final
+// when the next is certified, carry the proof on the chain, and still know it all
+// when they are opened again.
+func TestNodeVotes(t *testing.T) {
+	params := chaingen.Params()
+	params.GenesisTime = uint32(time.Now().Unix()) - 10*params.IntervalSeconds
+	g := chaingen.New(t, params)
+	g.Fill("a", 9)
+	cfg := node.Config{Network: g.Network(), Dir: t.TempDir(), Payout: chaingen.PayToHash(0), Signer: keys{g.Network()}}
+	n := open(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx, listen(t, "127.0.0.1:0")) }()
+	for _, b := range g.Path("a9") {
+		if _, err := n.Chain.AddBlock(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for slot := uint32(10); slot <= 40; slot += 10 {
+		reach(t, n, slot)
+		final := slot - 10
+		settles(t, n, slot, final)
+		standing := n.Chain.Standing()
+		for _, want := range []struct {
+			height uint32
+			status consensus.Confirmation
+		}{{final, consensus.Final}, {final + 1, consensus.Certified}, {slot, consensus.Certified}, {slot + 1, consensus.ByWork}} {
+			if got := standing.Of(want.height); got != want.status {
+				t.Errorf("after slot %d block %d is %s, want %s", slot, want.height, got, want.status)
+			}
+		}
+		if d, is := standing.Degraded(); is {
+			t.Errorf("after slot %d: %v", slot, d)
+		}
+		if slot == 40 {
+			break
+		}
+		for h := slot + 1; h < slot+10; h++ {
+			if outcome, _, err := n.SubmitSolution(ctx, solve(n, h)); outcome != work.Accepted || err != nil {
+				t.Fatalf("block %d: %v, %v", h, outcome, err)
+			}
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// Slot 40 carries the votes for slot 30.
+	before, tip := n.Chain.Standing(), n.Chain.Tip()
+	if proven := tip.Proven(); proven.Certified().Height != 30 || proven.Final.Height != 20 {
+		t.Errorf("the chain proves slot %d certified, %d final; want 30, 20", proven.Certified().Height, proven.Final.Height)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, cfg)
+	defer again.Close()
+	if after := again.Chain.Standing(); after.Certified != before.Certified || after.Final != before.Final || after.Final.Height != 30 {
+		t.Errorf("opened again, slot %d is certified and %d final; before it was %d and %d", after.Certified.Height, after.Final.Height, before.Certified.Height, before.Final.Height)
+	}
+}
+
+// settles waits until these slots are certified and final.
+func settles(t *testing.T, n *node.Node, certified, final uint32) {
+	t.Helper()
+	for {
+		changed := n.Chain.Changed()
+		s := n.Chain.Standing()
+		if s.Certified.Height >= certified && s.Final.Height >= final {
+			return
+		}
+		select {
+		case <-changed:
+		case <-t.Context().Done():
+			t.Fatal("test ended before the slot was certified")
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"qcitycoin.org/qcity/node/chain"
@@ -12,14 +13,17 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// SlotSigner is the node's view of its signer. Its calls end when ctx does.
-type SlotSigner interface {
-	// Keys returns the indexes of the validators whose keys can sign now.
-	Keys(ctx context.Context) ([]uint8, error)
+// Signer is the node's view of its signer. Its calls end when ctx does.
+type Signer interface {
+	// Keys returns the keys that can sign now.
+	Keys(ctx context.Context) ([]types.PublicKey, error)
 	// SignSlot returns validator p.Index's signature over the proposal. An error
 	// that wraps ErrRefused is the signer's last word on this block; any other
 	// may pass.
 	SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error)
+	// Attest returns voter b.Index's signature over the ballot, with errors as
+	// those of SignSlot.
+	Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error)
 }
 
 // ErrRefused marks a signer's refusal: asking the same again is pointless.
@@ -31,6 +35,7 @@ type slotChain interface {
 	Header(id types.Hash) (types.SignedHeader, bool, error)
 	AddBlock(b *types.Block) (chain.Result, error)
 	Changed() <-chan struct{}
+	Heard(since time.Time) []types.PublicKey
 }
 
 // proposer builds the unsigned block of a slot.
@@ -41,11 +46,15 @@ type proposer interface {
 // slotDriver has this box's validators sign the slots that are theirs.
 type slotDriver struct {
 	chain    slotChain
-	store    proposals
+	store    Proposals
 	proposer proposer
-	signer   SlotSigner
+	signer   Signer
 	now      func() time.Time
 	log      *slog.Logger
+	// wait leaves the first slot to others (S5): should a copy of these keys be
+	// at work elsewhere, it shows before this one signs.
+	wait bool
+	left uint32 // height of that slot, 0 before it came
 }
 
 const (
@@ -63,7 +72,8 @@ const (
 func (d *slotDriver) run(ctx context.Context) error {
 	for {
 		changed := d.chain.Changed()
-		if tip := d.chain.Tip(); tip.ChildIsSlot() {
+		tip := d.chain.Tip()
+		if tip.ChildIsSlot() && !d.leaves(&tip) {
 			d.signUntil(ctx, changed, tip)
 		}
 		select {
@@ -74,15 +84,37 @@ func (d *slotDriver) run(ctx context.Context) error {
 	}
 }
 
+// leaves reports whether the slot after parent is left to others (S5). It is the
+// first one that was open: those a node passes while it catches up are over.
+func (d *slotDriver) leaves(parent *consensus.State) bool {
+	height := parent.ChildHeight()
+	if !d.wait || (d.left == 0 && d.closed(parent)) {
+		return false
+	}
+	if d.left == 0 {
+		d.left = height
+		d.log.Info("leaving the first slot after the start to others", "height", height)
+	}
+	return height <= d.left
+}
+
 // signUntil signs the slot after parent unless the tip changes before.
 func (d *slotDriver) signUntil(ctx context.Context, changed <-chan struct{}, parent consensus.State) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		select {
-		case <-changed:
-			cancel()
-		case <-ctx.Done():
+		defer cancel()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+			changed = d.chain.Changed()
+			if tip := d.chain.Tip(); tip.ID != parent.ID {
+				return
+			}
+			// Only votes came in: what was tried stays tried.
 		}
 	}()
 	s := slot{slotDriver: d, parent: parent, tried: make(map[uint8]attempt), said: make(map[string]bool)}
@@ -96,6 +128,7 @@ type slot struct {
 	tried  map[uint8]attempt
 	count  int // of attempts
 	said   map[string]bool
+	alone  bool // too few other validators were heard lately
 }
 
 // attempt is the last failure of one key.
@@ -108,7 +141,7 @@ type attempt struct {
 // sign tries this box's keys, each from its turn on, until one has signed, the
 // tip moves, or the slot is closed to validators.
 func (s *slot) sign(ctx context.Context) {
-	for ctx.Err() == nil && !s.closed() {
+	for ctx.Err() == nil && !s.closed(&s.parent) {
 		index, wait, err := s.candidate(ctx)
 		if err == nil && wait > 0 {
 			sleep(ctx, min(wait, keyCheck))
@@ -144,9 +177,10 @@ func (s *slot) warn(err error) {
 	s.log.Log(context.Background(), level, "slot not signed yet", "height", s.parent.ChildHeight(), "err", err)
 }
 
-func (s *slot) closed() bool {
-	_, to := s.parent.SignedWindow(s.parent.ValidatorOfRank(0))
-	return s.now().Unix() > int64(to)
+// closed reports whether validators may not sign the slot after parent any more.
+func (d *slotDriver) closed(parent *consensus.State) bool {
+	_, to := parent.SignedWindow(parent.ValidatorOfRank(0))
+	return d.now().Unix() > int64(to)
 }
 
 var (
@@ -163,10 +197,13 @@ func (s *slot) candidate(ctx context.Context) (index uint8, wait time.Duration, 
 		return 0, 0, fmt.Errorf("ask signer for its keys: %w", err)
 	}
 	now, err := s.now(), errNoKey
-	for _, k := range keys {
-		if int(k) >= len(s.parent.Validators().Keys) {
+	s.alone = s.isAlone(keys, now)
+	for _, key := range keys {
+		i := slices.Index(s.parent.Validators().Keys, key)
+		if i < 0 || s.parent.Proven().IsDisabled(key) {
 			continue
 		}
+		k := uint8(i)
 		if s.tried[k].refused {
 			if err != nil {
 				err = errAllRefused
@@ -179,6 +216,23 @@ func (s *slot) candidate(ctx context.Context) (index uint8, wait time.Duration, 
 		}
 	}
 	return index, wait, err
+}
+
+// isAlone reports whether the validators of this box and those heard of during
+// the last two slots are no majority: then this box may be the one that is cut
+// off, and others go first (S4).
+func (s *slot) isAlone(own []types.PublicKey, now time.Time) bool {
+	n := s.parent.Network
+	lately := now.Add(-2 * time.Duration(n.N*n.IntervalSeconds) * time.Second)
+	seen := append(s.chain.Heard(lately), own...)
+	set := s.parent.Validators().Keys
+	count := 0
+	for _, k := range set {
+		if slices.Contains(seen, k) && !s.parent.Proven().IsDisabled(k) {
+			count++
+		}
+	}
+	return count < consensus.CertifyQuorum(len(set))
 }
 
 // before orders keys whose time has come.
@@ -194,9 +248,17 @@ func (s *slot) before(a, b uint8) bool {
 func (s *slot) due(index uint8) time.Time {
 	from, _ := s.parent.SignedWindow(index)
 	due := time.Unix(int64(from), 0)
-	if s.parent.Rank(index) == 0 {
+	n, rank := s.parent.Network, s.parent.Rank(index)
+	switch {
+	case s.alone:
+		// As late as the last rank, and a part of its step later for each rank, so
+		// that several who have not heard of each other yet do not sign at once.
+		size := uint32(len(s.parent.Validators().Keys))
+		step := time.Duration(n.RankStepSeconds) * time.Second
+		due = time.Unix(int64(s.parent.Time), 0).Add(time.Duration(size-1)*step + time.Duration(rank)*step/time.Duration(size))
+	case rank == 0:
 		// In turn: nothing to wait for, but the parent itself may be ahead of the clock.
-		due = due.Add(-time.Duration(s.parent.Network.FutureLimitSeconds) * time.Second)
+		due = due.Add(-time.Duration(n.FutureLimitSeconds) * time.Second)
 	}
 	if last, ok := s.tried[index]; ok && last.at.Add(retryDelay).After(due) {
 		due = last.at.Add(retryDelay)

@@ -37,7 +37,10 @@ type rig struct {
 	store  memoryProposals
 	build  builds
 	signer fakeSigner
-	stop   func()
+	wait   bool // S5
+	// heard is when validators last showed themselves; nil: all of them just now.
+	heard map[types.PublicKey]time.Time
+	stop  func()
 }
 
 // addition is a block the driver handed to the chain, and when.
@@ -50,10 +53,16 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	g := chaingen.New(t, chaingen.Params())
 	g.Fill("a", 9)
+	return newRigOn(t, g)
+}
+
+// newRigOn is newRig at another slot: the tip of g is its parent.
+func newRigOn(t *testing.T, g *chaingen.Generator) *rig {
+	t.Helper()
 	r := &rig{t: t, g: g, parent: g.Tip().State, start: time.Now(), tip: g.Tip(), changed: make(chan struct{})}
 	r.store = memoryProposals{rig: r, kept: make(map[uint32][]byte)}
 	r.build = builds{rig: r}
-	r.signer = fakeSigner{rig: r, keys: []uint8{0, 1, 2, 3, 4}, signed: make(map[uint8]types.Hash), reply: make(map[uint8]func(context.Context) error)}
+	r.signer = fakeSigner{rig: r, keys: []uint8{0, 1, 2, 3, 4}, signed: make(map[types.PublicKey]types.Hash), reply: make(map[uint8]func(context.Context) error)}
 	return r
 }
 
@@ -74,7 +83,7 @@ func (r *rig) event(format string, args ...any) {
 
 // launch starts a driver; r.stop ends it as a kill would, and waits.
 func (r *rig) launch() {
-	d := &slotDriver{chain: r, store: &r.store, proposer: &r.build, signer: &r.signer, now: r.now, log: slog.New(&r.log)}
+	d := &slotDriver{chain: r, store: &r.store, proposer: &r.build, signer: &r.signer, now: r.now, wait: r.wait, log: slog.New(&r.log)}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.run(ctx) }()
@@ -136,7 +145,52 @@ func (r *rig) setTip(n *chaingen.Node) {
 	r.changed = make(chan struct{})
 }
 
-// Tip, Changed, Header and AddBlock make the rig the driver's chain.
+// moveTo moves the tip, and the clock to its time: a slot begins.
+func (r *rig) moveTo(n *chaingen.Node) {
+	r.mu.Lock()
+	r.parent, r.start, r.skew = n.State, time.Now(), 0
+	r.mu.Unlock()
+	r.setTip(n)
+}
+
+// ring says that something changed, as votes do: not the tip.
+func (r *rig) ring() {
+	r.mu.Lock()
+	tip := r.tip
+	r.mu.Unlock()
+	r.setTip(tip)
+	synctest.Wait()
+}
+
+// hear notes validators, by rank, at a time by the driver's clock.
+func (r *rig) hear(at time.Time, ranks ...uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.heard == nil {
+		r.heard = make(map[types.PublicKey]time.Time)
+	}
+	for _, rank := range ranks {
+		r.heard[r.parent.Validators().Keys[r.parent.ValidatorOfRank(rank)]] = at
+	}
+}
+
+// Heard, Tip, Changed, Header and AddBlock make the rig the driver's chain.
+func (r *rig) Heard(since time.Time) []types.PublicKey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.heard == nil {
+		return r.parent.Validators().Keys
+	}
+	var list []types.PublicKey
+	for k, at := range r.heard {
+		if !at.Before(since) {
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
+// Tip returns the state of the tip.
 func (r *rig) Tip() consensus.State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -236,11 +290,11 @@ func (b *builds) Proposal(parent consensus.State, header types.Header, index uin
 type fakeSigner struct {
 	rig     *rig
 	mu      sync.Mutex
-	keys    []uint8
+	keys    []uint8 // numbers of chaingen's keys, which are the indexes in set 0
 	keysErr error
 	hung    bool // for replies that look at it
 	asked   int  // calls of Keys
-	signed  map[uint8]types.Hash
+	signed  map[types.PublicKey]types.Hash
 	calls   []signCall
 	// reply, when set for a key, decides what becomes of its next answers:
 	// before runs ahead of the signature, after loses it.
@@ -260,11 +314,20 @@ func (s *fakeSigner) set(change func()) {
 	change()
 }
 
-func (s *fakeSigner) Keys(context.Context) ([]uint8, error) {
+func (s *fakeSigner) Keys(context.Context) ([]types.PublicKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
-	return append([]uint8(nil), s.keys...), s.keysErr
+	var keys []types.PublicKey
+	for _, i := range s.keys {
+		keys = append(keys, chaingen.ValidatorKey(types.Secp256k1, int(i)).Public())
+	}
+	return keys, s.keysErr
+}
+
+func (s *fakeSigner) Attest(context.Context, *consensus.Ballot) ([64]byte, error) {
+	s.rig.t.Error("the slot driver asked for a vote")
+	return [64]byte{}, ErrRefused
 }
 
 func (s *fakeSigner) SignSlot(ctx context.Context, p *consensus.Proposal) (sig [64]byte, err error) {
@@ -284,15 +347,19 @@ func (s *fakeSigner) SignSlot(ctx context.Context, p *consensus.Proposal) (sig [
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old, ok := s.signed[p.Index]; ok && old != id {
+	key, ok := s.rig.g.Network().Key(p)
+	if !ok {
+		return sig, fmt.Errorf("%w: no validator %d", ErrRefused, p.Index)
+	}
+	if old, ok := s.signed[key]; ok && old != id {
 		return sig, fmt.Errorf("%w: double sign", ErrRefused)
 	}
-	s.signed[p.Index] = id
+	s.signed[key] = id
 	if s.lose > 0 {
 		s.lose--
 		return sig, errors.New("connection reset")
 	}
-	return chaingen.ValidatorKey(types.Secp256k1, int(p.Index)).Sign(s.rig.g.Network().Digest(p)), nil
+	return s.rig.g.Secret(key).Sign(s.rig.g.Network().Digest(p)), nil
 }
 
 // seen returns how often the keys were asked for, and all requests to sign.

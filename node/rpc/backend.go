@@ -19,7 +19,21 @@ type Chain interface {
 	BestID(height uint32) (types.Hash, bool, error)
 	View(outpoints []types.OutPoint) (consensus.State, consensus.Coins, error)
 	InvalidReason(id types.Hash) (string, bool, error)
+	// Standing returns the best chain and what votes prove of it.
+	Standing() consensus.Standing
+	// Certificates returns the newest certificates, by ascending target.
+	Certificates() []consensus.Certificate
+	// AddAttestation and AddCertificate count votes; AddSetChange keeps a change of
+	// the validator set for the next signed block. Errors are *consensus.RuleError,
+	// ErrTooEarly, or failures of this node.
+	AddAttestation(a consensus.Attestation) (added bool, err error)
+	AddCertificate(c consensus.Certificate) (added bool, err error)
+	AddSetChange(c *consensus.SetChange) error
 }
+
+// ErrTooEarly is what Chain wraps for votes whose target this node does not have
+// yet: they may be right and may be handed in again.
+var ErrTooEarly = errors.New("too early for this vote")
 
 // PoolEntry is a transaction that waits to be mined.
 type PoolEntry struct {

@@ -67,7 +67,7 @@ func (s *Server) getBlockchainInfo(context.Context, *args) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	net := s.chain.Network()
+	net, standing := s.chain.Network(), s.chain.Standing()
 	// The parent's time is what lock times are held against, as Bitcoin's median
 	// is: times on this chain only rise.
 	return map[string]any{
@@ -77,8 +77,18 @@ func (s *Server) getBlockchainInfo(context.Context, *args) (any, error) {
 		"time": tip.Time, "mediantime": tip.Time,
 		"verificationprogress": 1, "initialblockdownload": false,
 		"chainwork": fmt.Sprintf("%064x", tip.Work.Bytes32()), "signedslots": tip.SignedSlots,
-		"pruned": false, "warnings": []string{},
+		"certified": checkpointJSON(standing.Certified), "final": checkpointJSON(standing.Final),
+		"pruned": false, "warnings": warnings(&standing),
 	}, nil
+}
+
+// warnings says what the validators owe (L5), in every call in which bitcoind
+// warns.
+func warnings(s *consensus.Standing) []string {
+	if d, ok := s.Degraded(); ok {
+		return []string{d.String()}
+	}
+	return []string{}
 }
 
 func bitsText(bits uint32) string { return fmt.Sprintf("%08x", bits) }
@@ -161,7 +171,7 @@ func (s *Server) headerJSON(e entry) (map[string]any, error) {
 		"merkleroot": h.MerkleRoot, "time": h.Time, "mediantime": h.Time, "nonce": h.Nonce,
 		"bits": bitsText(h.Bits), "difficulty": difficulty(h.Bits),
 		"chainwork": fmt.Sprintf("%064x", e.state.Work.Bytes32()),
-		"type":      s.blockType(e), "vchblocksig": hex.EncodeToString(h.VchBlockSig), "signer": nil,
+		"type":      s.blockType(e), "status": s.status(e), "vchblocksig": hex.EncodeToString(h.VchBlockSig), "signer": nil,
 	}
 	if sig, err := types.ParseBlockSig(h.VchBlockSig); err == nil {
 		m["signer"] = sig.Index
@@ -179,6 +189,15 @@ func (s *Server) headerJSON(e entry) (map[string]any, error) {
 		}
 	}
 	return m, nil
+}
+
+// status is what stands behind a block of the best chain (L4), null for others.
+func (s *Server) status(e entry) any {
+	standing := s.chain.Standing()
+	if !e.best || e.state.Height > standing.Tip.Height {
+		return nil
+	}
+	return standing.Of(e.state.Height)
 }
 
 func (s *Server) getBlock(_ context.Context, a *args) (any, error) {
@@ -208,21 +227,13 @@ func (s *Server) getBlock(_ context.Context, a *args) (any, error) {
 	txs := make([]any, len(b.Transactions))
 	for i, tx := range b.Transactions {
 		if txs[i] = tx.ID(); verbosity >= 2 {
-			txs[i] = s.txJSON(tx)
+			object := s.txJSON(tx)
+			object["status"] = m["status"]
+			txs[i] = object
 		}
 	}
 	m["tx"], m["nTx"], m["size"], m["strippedsize"], m["weight"] = txs, len(txs), len(raw), len(raw), 4*len(raw)
 	return m, nil
-}
-
-func (s *Server) getValidators(context.Context, *args) (any, error) {
-	tip := s.chain.Tip()
-	set := tip.Validators()
-	keys := make([]map[string]any, len(set.Keys))
-	for i, k := range set.Keys {
-		keys[i] = map[string]any{"index": i, "algorithm": k.Algorithm.String(), "publicKey": hex.EncodeToString(k.Point[:])}
-	}
-	return map[string]any{"number": set.Number, "id": set.ID(), "validators": keys}, nil
 }
 
 // slotHistory is how many past slots getslotinfo lists.
@@ -275,7 +286,7 @@ func (s *Server) pastSlots(tip *consensus.State) ([]map[string]any, error) {
 		if err != nil {
 			return nil, err
 		}
-		slot := map[string]any{"height": h, "hash": id, "time": e.header.Time, "type": s.blockType(e), "signer": nil}
+		slot := map[string]any{"height": h, "hash": id, "time": e.header.Time, "type": s.blockType(e), "status": s.status(e), "signer": nil}
 		if sig, err := types.ParseBlockSig(e.header.VchBlockSig); err == nil {
 			slot["signer"] = sig.Index
 		}
@@ -287,13 +298,14 @@ func (s *Server) pastSlots(tip *consensus.State) ([]map[string]any, error) {
 // getNetworkInfo has bitcoind's members. What concerns peers says what is true
 // of a node without any: it speaks no peer protocol and relays nothing.
 func (s *Server) getNetworkInfo(context.Context, *args) (any, error) {
+	standing := s.chain.Standing()
 	return map[string]any{
 		"version": versionNumber(s.cfg.Version), "subversion": "/qcity:" + s.cfg.Version + "/", "protocolversion": 0,
 		"localservices": "0000000000000000", "localservicesnames": []string{},
 		"localrelay": false, "timeoffset": 0, "networkactive": false,
 		"connections": 0, "connections_in": 0, "connections_out": 0,
 		"networks": []any{}, "localaddresses": []any{}, "networkid": s.chain.Network().ID,
-		"relayfee": amount(s.pool.MinFeeRate()), "incrementalfee": amount(s.pool.MinFeeRate()), "warnings": []string{},
+		"relayfee": amount(s.pool.MinFeeRate()), "incrementalfee": amount(s.pool.MinFeeRate()), "warnings": warnings(&standing),
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,8 +17,11 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// genesisChain is a chain of one block.
-type genesisChain struct{ net *consensus.Network }
+// genesisChain is a chain of one block, which has no use for votes.
+type genesisChain struct {
+	net  *consensus.Network
+	vote error
+}
 
 func (c genesisChain) Network() *consensus.Network { return c.net }
 func (c genesisChain) Tip() consensus.State        { return c.net.GenesisState() }
@@ -43,6 +47,19 @@ func (c genesisChain) View([]types.OutPoint) (consensus.State, consensus.Coins, 
 }
 
 func (c genesisChain) InvalidReason(types.Hash) (string, bool, error) { return "", false, nil }
+
+func (c genesisChain) Standing() consensus.Standing {
+	genesis := consensus.Checkpoint{ID: c.net.ID}
+	return consensus.Standing{Tip: c.Tip(), Certified: genesis, Final: genesis}
+}
+
+func (genesisChain) Certificates() []consensus.Certificate { return nil }
+
+func (c genesisChain) AddAttestation(consensus.Attestation) (bool, error) { return false, c.vote }
+
+func (c genesisChain) AddCertificate(consensus.Certificate) (bool, error) { return false, c.vote }
+
+func (c genesisChain) AddSetChange(*consensus.SetChange) error { return c.vote }
 
 // emptyPool takes nothing, for a reason of its own or because inputs are missing.
 type emptyPool struct{ err error }
@@ -109,7 +126,7 @@ func newFaked(t testing.TB) *faked {
 	}
 	m := new(mining)
 	cfg := Config{CookieFile: filepath.Join(t.TempDir(), "cookie")}
-	f := &faked{New(cfg, genesisChain{network}, emptyPool{}, m, slog.New(slog.DiscardHandler)), m, ""}
+	f := &faked{New(cfg, genesisChain{network, fmt.Errorf("%w: no block", ErrTooEarly)}, emptyPool{}, m, slog.New(slog.DiscardHandler)), m, ""}
 	if err := f.writeCookie(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,12 @@ package rpc
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"testing"
+
+	"qcitycoin.org/qcity/node/consensus/chaingen"
+	"qcitycoin.org/qcity/node/types"
 )
 
 // FuzzServeHTTP: whatever the body, the server answers with JSON that is a
@@ -17,6 +21,16 @@ func FuzzServeHTTP(f *testing.F) {
 		f.Add([]byte(`{"method":"` + name + `","params":["` + genesis + `",0,null]}`))
 		f.Add([]byte(`{"method":"` + name + `","params":[1,"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn"]}`))
 	}
+	g := chaingen.New(f, chaingen.Params())
+	g.Fill("a", 10)
+	vote := g.Vote("genesis", "a10", 2)
+	for name, v := range map[string]interface{ AppendTo([]byte) []byte }{
+		"submitattestation": &vote, "submitcertificate": g.Certificate("genesis", "a10", 0, 1, 4),
+		"submitsetchange": g.SetChange(chaingen.PublicKeys(types.P256, 0, 1, 2), 0, 1, 2),
+	} {
+		f.Add(fmt.Appendf(nil, `{"id":1,"method":%q,"params":["%x"]}`, name, v.AppendTo(nil)))
+	}
+	f.Add(fmt.Appendf(nil, `{"id":1,"method":"setchangedigest","params":[[%q]]}`, g.Network().Validators[0]))
 	for _, seed := range []string{
 		``, `[`, `[]`, `[{}]`, `{}`, `null`, `"\ud800"`, `{"id":{"a":[1e999]},"method":"help"}`, `[{"jsonrpc":"2.0","method":"uptime"}]`,
 		`{"method":"getblock","params":{"blockhash":"` + genesis + `","verbosity":2}}`, `{"method":"sendrawtransaction","params":["00","1e400"]}`,

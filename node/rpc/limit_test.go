@@ -196,7 +196,7 @@ func TestBatchAnswerLimit(t *testing.T) {
 	f := newFaked(t)
 	b := chaingen.Clone(f.chain.Network().Genesis())
 	b.Transactions[0].Outputs[0].PkScript = make([]byte, 1<<20)
-	f.chain = bigChain{genesisChain{f.chain.Network()}, b}
+	f.chain = bigChain{genesisChain{net: f.chain.Network()}, b}
 	const n = 40
 	calls := make([]string, n)
 	for i := range calls {

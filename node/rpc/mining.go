@@ -182,7 +182,7 @@ func (s *Server) getMiningInfo(context.Context, *args) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	target := tip.NextTarget()
+	target, standing := tip.NextTarget(), s.chain.Standing()
 	return map[string]any{
 		"blocks": tip.Height, "difficulty": difficulty(bits), "bits": bitsText(bits),
 		"networkhashps": rate, "localhashps": s.mining.HashRate(), "pooledtx": len(s.pool.Entries()),
@@ -190,7 +190,7 @@ func (s *Server) getMiningInfo(context.Context, *args) (any, error) {
 			"height": tip.ChildHeight(), "bits": bitsText(tip.NextBits()), "difficulty": difficulty(tip.NextBits()),
 			"target": fmt.Sprintf("%064x", target.Bytes32()),
 		},
-		"chain": s.chain.Network().Name, "warnings": []string{},
+		"chain": s.chain.Network().Name, "warnings": warnings(&standing),
 	}, nil
 }
 

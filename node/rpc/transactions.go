@@ -131,7 +131,7 @@ func (s *Server) txAnswer(tx *types.Transaction, verbosity int, in *entry) (any,
 			return nil, err
 		}
 		m["blockhash"], m["confirmations"], m["blocktime"], m["time"] = in.id, header["confirmations"], in.header.Time, in.header.Time
-		m["in_active_chain"] = in.best
+		m["in_active_chain"], m["status"] = in.best, header["status"]
 	}
 	return m, nil
 }
@@ -268,19 +268,24 @@ func (s *Server) getTxOut(_ context.Context, a *args) (any, error) {
 	}
 	coin, ok := coins[o]
 	confirmations := int64(tip.Height) - int64(coin.Height) + 1
+	standing := s.chain.Standing()
+	var status any
+	if ok {
+		status = standing.Of(coin.Height)
+	}
 	if withPool {
 		if _, spent := s.pool.Spender(o); spent {
 			return nil, nil
 		}
 		if e, in := s.pool.Entry(id); !ok && in && spendable(e.Tx, n) {
-			coin, ok, confirmations = consensus.Coin{Output: e.Tx.Outputs[n]}, true, 0
+			coin, ok, confirmations, status = consensus.Coin{Output: e.Tx.Outputs[n]}, true, 0, nil
 		}
 	}
 	if !ok {
 		return nil, nil // bitcoind answers null for an output that is spent or unknown
 	}
 	return map[string]any{
-		"bestblock": tip.ID, "confirmations": confirmations, "value": amount(coin.Output.Value),
+		"bestblock": tip.ID, "confirmations": confirmations, "status": status, "value": amount(coin.Output.Value),
 		"scriptPubKey": s.scriptJSON(coin.Output.PkScript), "coinbase": coin.Coinbase,
 	}, nil
 }

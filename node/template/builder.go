@@ -23,6 +23,10 @@ const blockVersion = 0x20000000
 // as pool software that asks for a template makes a coinbase of its own.
 const reserve = 1000
 
+// recordShare is the part of a signed block, one in so many bytes, that its
+// CoinOnline's records may take.
+const recordShare = 4
+
 // maxRebuilds is how often a template is made again without the transactions
 // that spoiled it before it is made without any.
 const maxRebuilds = 3
@@ -38,6 +42,9 @@ type Chain interface {
 	View(outpoints []types.OutPoint) (consensus.State, consensus.Coins, error)
 	// Changed returns a channel that is closed when the tip next changes.
 	Changed() <-chan struct{}
+	// Records returns what a signed block after parent should carry, which encodes
+	// to at most maxBytes.
+	Records(parent *consensus.State, maxBytes int) []consensus.Record
 }
 
 // Pool is where transactions come from.
@@ -104,7 +111,7 @@ func NewBuilder(chain Chain, pool Pool, tag string, log *slog.Logger, rules ...c
 // script. At a slot it is a fallback block. The error is ErrParentMoved, a
 // *consensus.RuleError when nothing can be paid to the script, or an I/O failure.
 func (b *Builder) Mined(parent consensus.State, now time.Time, payoutScript []byte) (*Template, error) {
-	sel, err := b.choose(&parent)
+	sel, err := b.choose(&parent, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +120,7 @@ func (b *Builder) Mined(parent consensus.State, now time.Time, payoutScript []by
 
 func (b *Builder) mined(parent consensus.State, now time.Time, payoutScript []byte, sel selection) (*Template, error) {
 	var t *Template
-	_, err := b.checked(&parent, sel, func(sel selection) (*types.Block, error) {
+	_, err := b.checked(&parent, 0, sel, func(sel selection) (*types.Block, error) {
 		t = b.template(parent, now, payoutScript, sel)
 		return t.Block(work.Solution{Version: t.Job.Version, Time: t.Job.Time})
 	})
@@ -197,10 +204,11 @@ func (s *selection) branch() [][32]byte {
 	return s.leafBranch
 }
 
-// choose asks the pool for transactions that follow parent.
-func (b *Builder) choose(parent *consensus.State) (selection, error) {
+// choose asks the pool for transactions that follow parent and leave room, in
+// bytes, for what the first transaction carries.
+func (b *Builder) choose(parent *consensus.State, room int) (selection, error) {
 	n := parent.Network
-	at, txs, spends, err := b.pool.Select(int(n.MaxBlockBytes)-reserve, int(n.MaxSigOps))
+	at, txs, spends, err := b.pool.Select(max(0, int(n.MaxBlockBytes)-reserve-room), int(n.MaxSigOps))
 	if err != nil {
 		return selection{}, fmt.Errorf("selecting transactions: %w", err)
 	}
@@ -214,7 +222,7 @@ func (b *Builder) choose(parent *consensus.State) (selection, error) {
 // makes it invalid, which would be a mistake of the pool, is dropped from there
 // and another block is made, in the end an empty one: no transaction may keep
 // the chain from going on.
-func (b *Builder) checked(parent *consensus.State, sel selection, build func(selection) (*types.Block, error)) (*types.Block, error) {
+func (b *Builder) checked(parent *consensus.State, room int, sel selection, build func(selection) (*types.Block, error)) (*types.Block, error) {
 	for rebuilds := 0; ; rebuilds++ {
 		block, err := build(sel)
 		if err != nil {
@@ -236,7 +244,7 @@ func (b *Builder) checked(parent *consensus.State, sel selection, build func(sel
 			sel = selection{}
 			continue
 		}
-		if sel, err = b.choose(parent); err != nil {
+		if sel, err = b.choose(parent, room); err != nil {
 			return nil, err
 		}
 	}
@@ -244,7 +252,7 @@ func (b *Builder) checked(parent *consensus.State, sel selection, build func(sel
 
 // validate applies every rule but those of the header.
 func (b *Builder) validate(parent *consensus.State, block *types.Block, coins consensus.Coins) error {
-	if err := parent.Network.CheckBlock(block); err != nil {
+	if err := parent.CheckBlock(block); err != nil {
 		return err
 	}
 	_, err := consensus.ValidateBody(parent, block, coins, b.rules...)

@@ -21,6 +21,9 @@ type testChain struct {
 	t   testing.TB
 	g   *chaingen.Generator // for keys and signatures only
 	net *consensus.Network
+	// records are offered to every signed block, and given unchecked when spoiled.
+	records []consensus.Record
+	spoiled bool
 
 	mu      sync.Mutex
 	tip     *chainNode
@@ -70,6 +73,15 @@ func (c *testChain) View(outpoints []types.OutPoint) (consensus.State, consensus
 	return c.tip.state, coins, c.viewErr
 }
 
+func (c *testChain) Records(parent *consensus.State, maxBytes int) []consensus.Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spoiled {
+		return c.records
+	}
+	return parent.SelectRecords(c.records, maxBytes)
+}
+
 func (c *testChain) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,7 +114,7 @@ func (c *testChain) AddBlock(b *types.Block) (work.Outcome, error) {
 		n.coins[u.OutPoint] = u.Coin
 	}
 	c.nodes[state.ID] = n
-	if state.Compare(&c.tip.state) <= 0 {
+	if state.Weight(0).Compare(c.tip.state.Weight(0)) <= 0 {
 		return work.Stale, nil
 	}
 	c.tip = n
@@ -121,6 +133,7 @@ type testPool struct {
 	removed  []types.Hash
 	stubborn bool             // Remove does nothing
 	at       *consensus.State // stands on another block than the chain
+	room     []int            // maxBytes of every Select
 	changed  chan struct{}
 }
 
@@ -132,6 +145,7 @@ func (p *testPool) Select(maxBytes, maxSigOps int) (parent consensus.State, txs 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	parent = p.chain.Tip()
+	p.room = append(p.room, maxBytes)
 	if p.at != nil {
 		parent = *p.at
 	}

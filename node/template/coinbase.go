@@ -33,9 +33,13 @@ func coinbase(parent *consensus.State, job uint64, tag string, reward types.TxOu
 
 // coinOnline returns the first transaction of a signed block (C3). A height up
 // to 16 is pushed in one byte, and a script has at least two: hence OP_0.
-func coinOnline(parent *consensus.State, fees int64, signer types.PublicKey) *types.Transaction {
+func coinOnline(parent *consensus.State, fees int64, signer types.PublicKey, records []consensus.Record) *types.Transaction {
 	script := append(types.HeightScript(parent.ChildHeight()), 0)
-	return firstTransaction(script, types.TxOut{}, types.TxOut{Value: fees, PkScript: types.KeyScript(signer)})
+	outputs := []types.TxOut{{}, {Value: fees, PkScript: types.KeyScript(signer)}}
+	if len(records) > 0 {
+		outputs = append(outputs, types.TxOut{PkScript: types.NullDataScript(consensus.EncodeRecords(records))})
+	}
+	return firstTransaction(script, outputs...)
 }
 
 func firstTransaction(script []byte, outputs ...types.TxOut) *types.Transaction {

@@ -26,8 +26,7 @@ func (b *Builder) proposed(parent *consensus.State, header types.Header, index u
 	if header.ID() != parent.ID {
 		return nil, fmt.Errorf("header %s is not the parent's, %s", header.ID(), parent.ID)
 	}
-	keys := parent.Validators().Keys
-	if int(index) >= len(keys) {
+	if keys := parent.Validators().Keys; int(index) >= len(keys) {
 		return nil, fmt.Errorf("the set has %d validators, numbered from 0", len(keys))
 	}
 	from, to := parent.SignedWindow(index)
@@ -38,12 +37,25 @@ func (b *Builder) proposed(parent *consensus.State, header types.Header, index u
 	if err := consensus.ValidateSlotHeader(parent, &slot, index); err != nil {
 		return nil, err
 	}
-	sel, err := b.choose(parent)
+	records := b.chain.Records(parent, int(parent.Network.MaxBlockBytes)/recordShare)
+	block, err := b.slotBlock(parent, slot, index, records)
+	if _, rule := consensus.RuleOf(err); rule && len(records) > 0 {
+		// A mistake of the chain: no record may keep a slot from being signed.
+		b.log.Error("a slot's block is invalid, trying without records", "height", parent.ChildHeight(), "records", len(records), "err", err)
+		block, err = b.slotBlock(parent, slot, index, nil)
+	}
+	return block, err
+}
+
+// slotBlock completes a header to a block without VchBlockSig.
+func (b *Builder) slotBlock(parent *consensus.State, slot types.Header, index uint8, records []consensus.Record) (*types.Block, error) {
+	key, room := parent.Validators().Keys[index], len(consensus.EncodeRecords(records))
+	sel, err := b.choose(parent, room)
 	if err != nil {
 		return nil, err
 	}
-	block, err := b.checked(parent, sel, func(sel selection) (*types.Block, error) {
-		block := &types.Block{Transactions: append([]*types.Transaction{coinOnline(parent, sel.fees(), keys[index])}, sel.txs...)}
+	block, err := b.checked(parent, room, sel, func(sel selection) (*types.Block, error) {
+		block := &types.Block{Transactions: append([]*types.Transaction{coinOnline(parent, sel.fees(), key, records)}, sel.txs...)}
 		block.Header = slot
 		block.MerkleRoot, _ = types.MerkleRoot(block.TxIDs())
 		// Of a VchBlockSig the validator of bodies reads only the index.

@@ -152,7 +152,7 @@ func (s *Source) update(ctx context.Context) error {
 
 func (s *Source) tryUpdate() error {
 	parent, last := s.builder.chain.Tip(), s.Current()
-	sel, err := s.builder.choose(&parent)
+	sel, err := s.builder.choose(&parent, 0)
 	if err != nil {
 		return err
 	}
