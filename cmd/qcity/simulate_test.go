@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"image/png"
 	"math"
 	"os"
 	"path/filepath"
@@ -172,23 +173,46 @@ func TestSimulateReplay(t *testing.T) {
 	}
 }
 
+// TestSimulateChart: every kind of answer has a chart, and the same seed gives the
+// same.
 func TestSimulateChart(t *testing.T) {
 	for _, c := range []struct {
-		args         []string
-		curves, dots int
+		args  []string
+		texts []string
+		dots  int // besides that of the legend
 	}{
-		{nil, len(simulate.Shares(simulate.PoOF)), 1},
-		{[]string{"--q", "0.3", "--confirmations", "6"}, 1, 1},
-		{[]string{"--rules", "pow", "--q", "0.3", "--confirmations", "500"}, 1, 0},
+		{nil, []string{"q = 0.1", "q = 0.9", "rules poof, n = 10, 0 % of slots missed, premined 1; 500 trials, seed 1", "not once in all trials"}, 50},
+		{[]string{"--confirmations", "6"}, []string{"q = 0.5"}, 4},
+		{[]string{"--rules", "literal", "--q", "0.3"}, []string{"q = 0.3"}, 5},
+		{[]string{"--q", "0.3", "--confirmations", "6", "--risk", "0.02"}, []string{"q = 0.3", "accepted: 2 %"}, 1},
+		{[]string{"--replay", "--q", "0.4"}, []string{"pow", "literal", "poof", "Ethereum Classic", "Litecoin Cash", "Bitcoin Gold"}, 39},
 	} {
-		file := filepath.Join(t.TempDir(), "risk.svg")
-		simulated(t, append(c.args, "--chart", file, "--trials", "500")...)
-		svg, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+		draw := func(form string) string {
+			file := filepath.Join(t.TempDir(), "risk"+form)
+			simulated(t, append(c.args, "--chart", file, "--trials", "500")...)
+			picture, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(picture)
 		}
-		if n := strings.Count(string(svg), "<polyline"); n != c.curves || strings.Count(string(svg), "<circle") < c.dots {
-			t.Errorf("%v: %d curves in\n%s", c.args, n, svg)
+		svg := draw(".svg")
+		for _, text := range c.texts {
+			if !strings.Contains(svg, ">"+text+"</text>") {
+				t.Errorf("%v: no %q in\n%s", c.args, text, svg)
+			}
+		}
+		if n := strings.Count(svg, "<circle") - 1; n < c.dots {
+			t.Errorf("%v: %d dots in\n%s", c.args, n, svg)
+		}
+		if draw(".svg") != svg {
+			t.Errorf("%v: the same seed gives another chart", c.args)
+		}
+		if c.args == nil { // encoding takes long under the race detector
+			picture := draw(".PNG")
+			if _, err := png.Decode(strings.NewReader(picture)); err != nil || draw(".png") != picture {
+				t.Errorf("PNG: %v, or the same seed gives another", err)
+			}
 		}
 	}
 }
@@ -221,11 +245,11 @@ func TestSimulateBadFlags(t *testing.T) {
 		{"--rules pow --no-gate", "the arrival gate is a rule of poof"},
 		{"--risk 0", "--risk is 0"},
 		{"--json --csv", "none of the others can be"},
-		{"--chart risk.png", "--chart risk.png: the chart is an SVG"},
+		{"--chart risk.pdf", "--chart risk.pdf: give a name that ends in .svg or .png"},
+		{"--chart png", "--chart png: give a name that ends in .svg or .png"},
 		{"--replay --confirmations 6", "leave out --confirmations"},
-		{"--replay --chart a.svg", "leave out --chart"},
 		{"--replay --no-gate", "add --rules poof"},
-		{"--trials 100 --chart no/such/folder/a.svg", "write --chart"},
+		{"--trials 1000000000000 --chart no/such/folder/a.svg", "write --chart"}, // before the work
 		{"extra", `unknown command "extra"`},
 	} {
 		t.Run(c.args, func(t *testing.T) {

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -75,7 +75,7 @@ has it, poof is what this chain does.`,
 	f.BoolVar(&s.json, "json", false, "print JSON")
 	f.BoolVar(&s.csv, "csv", false, "print comma-separated values")
 	f.BoolVar(&table, "table", false, "print text for people, which is the default")
-	f.StringVar(&s.chart, "chart", "", "also draw the risks to this file, an .svg")
+	f.StringVar(&s.chart, "chart", "", "also draw the risks to this file, an .svg or .png")
 	c.MarkFlagsMutuallyExclusive("json", "csv", "table")
 	for _, name := range []string{"q", "confirmations"} {
 		f.Lookup(name).DefValue = "0" // not shown: without these flags there is a table
@@ -93,18 +93,19 @@ func (s *simulation) check() error {
 		return fmt.Errorf("--risk is %v: give a probability between 0 and 1, as 0.001 is", s.risk)
 	case s.replay && s.oneZ:
 		return errors.New("--replay takes its confirmations from the published depths: leave out --confirmations")
-	case s.replay && s.chart != "":
-		return errors.New("--replay draws no chart: leave out --chart")
 	case s.replay && s.model.NoGate && !s.oneRules:
 		return errors.New("--no-gate concerns poof only: add --rules poof")
-	case s.chart != "" && !strings.HasSuffix(s.chart, ".svg"):
-		return fmt.Errorf("--chart %s: the chart is an SVG, give a name that ends in .svg", s.chart)
+	case s.chart != "" && drawings[chartForm(s.chart)] == nil:
+		return fmt.Errorf("--chart %s: give a name that ends in .svg or .png", s.chart)
 	}
 	if err := s.model.Check(); err != nil {
 		return fmt.Errorf("wrong flag: %w", err)
 	}
 	if err := simulate.CheckConfirmations(s.confirmations); err != nil {
 		return fmt.Errorf("wrong flag: %w", err)
+	}
+	if _, err := os.Stat(filepath.Dir(s.chart)); err != nil { // known before minutes of work
+		return fmt.Errorf("write --chart: %w", err)
 	}
 	return nil
 }
@@ -185,10 +186,10 @@ func (s *simulation) run(ctx context.Context, w io.Writer) error {
 	var waits []wait
 	if !s.one && !s.replay {
 		for _, r := range rows {
+			waits = append(waits, waitFor(ctx, r.model, s.risk))
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			waits = append(waits, waitFor(r.model, s.risk))
 		}
 	}
 	if s.chart != "" {
@@ -240,9 +241,9 @@ func (s *simulation) cell(m simulate.Model, z int, sample *simulate.Sample) cell
 	return c
 }
 
-func waitFor(m simulate.Model, risk float64) wait {
+func waitFor(ctx context.Context, m simulate.Model, risk float64) wait {
 	a := wait{Q: m.Q, Risk: risk}
-	switch z, ok, err := m.Wait(risk); {
+	switch z, ok, err := m.Wait(ctx, risk); {
 	case err != nil:
 		a.Note = err.Error()
 	case ok:
@@ -255,14 +256,27 @@ func waitFor(m simulate.Model, risk float64) wait {
 	return a
 }
 
+// drawings are the forms a chart can have, by the ending of its file's name.
+var drawings = map[string]func(simulate.Chart) ([]byte, error){".svg": simulate.Chart.SVG, ".png": simulate.Chart.PNG}
+
+func chartForm(file string) string { return strings.ToLower(filepath.Ext(file)) }
+
 // draw writes the chart: simulated cells as dots on the calculated curve.
 func (s *simulation) draw(ctx context.Context, rows []attack, cells []cell) error {
-	const most = 200 // points of a curve
-	var curves []simulate.Curve
-	for _, r := range rows {
+	chart := simulate.Chart{
+		Title:    "Risk that a payment is undone",
+		Subtitle: fmt.Sprintf("%s; %d trials, seed %d", s.title(), s.trials, s.seed),
+		Risk:     s.risk, LogZ: s.replay,
+	}
+	update, end := newProgress("drawing")
+	defer end()
+	for i, r := range rows {
 		curve := simulate.Curve{Label: fmt.Sprintf("q = %g", r.model.Q)}
-		last := slices.Max(r.confirmations)
-		for z := 1; z <= last; z += 1 + last/most {
+		if s.replay {
+			curve.Label = string(r.model.Rules)
+		}
+		line := lineTo(slices.Max(r.confirmations))
+		for j, z := range line {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -271,21 +285,45 @@ func (s *simulation) draw(ctx context.Context, rows []attack, cells []cell) erro
 				break // the dots remain
 			}
 			curve.Line = append(curve.Line, simulate.Point{Z: z, P: p})
+			update(uint32(i*len(line)+j+1), uint32(len(rows)*len(line)))
 		}
 		for range r.confirmations {
 			curve.Dots = append(curve.Dots, simulate.Point{Z: cells[0].Confirmations, P: cells[0].Estimate})
 			cells = cells[1:]
 		}
-		curves = append(curves, curve)
+		chart.Curves = append(chart.Curves, curve)
 	}
-	var svg bytes.Buffer
-	if err := simulate.WriteChart(&svg, s.title(), curves); err != nil {
+	if s.replay {
+		chart.Subtitle = fmt.Sprintf("attacker with %g %% of the hash power; %s", 100*s.model.Q, chart.Subtitle)
+		for _, p := range simulate.Published() {
+			last := len(chart.Notes) - 1
+			if last < 0 || chart.Notes[last].Label != p.Chain {
+				chart.Notes = append(chart.Notes, simulate.Note{From: p.Depth, To: p.Depth, Label: p.Chain})
+				continue
+			}
+			n := &chart.Notes[last]
+			n.From, n.To = min(n.From, p.Depth), max(n.To, p.Depth)
+		}
+	} else {
+		slices.Reverse(chart.Curves) // the strongest attacker first
+	}
+	picture, err := drawings[chartForm(s.chart)](chart)
+	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.chart, svg.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(s.chart, picture, 0o644); err != nil {
 		return fmt.Errorf("write --chart: %w", err)
 	}
 	return nil
+}
+
+// lineTo lists where a line is calculated: near the balance of the shares a point
+// takes a second, so there are fewer far out, where nothing happens at once.
+func lineTo(last int) (all []int) {
+	for z := 1; z < last; z += max(1, z/100*12) {
+		all = append(all, z)
+	}
+	return append(all, last)
 }
 
 // title names what all cells have in common.

@@ -56,6 +56,8 @@ func percent(p float64) string {
 	switch {
 	case p == 0:
 		return "0"
+	case p < 1e-15: // calculated values are not more precise
+		return "<1e-13"
 	case p < 0.000_01:
 		return fmt.Sprintf("%.0e", 100*p)
 	}

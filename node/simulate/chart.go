@@ -1,11 +1,9 @@
 package simulate
 
 import (
-	"bytes"
-	"fmt"
-	"html"
-	"io"
+	"image/color"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -21,120 +19,246 @@ type Curve struct {
 	Line, Dots []Point
 }
 
-// The chart's measures, in SVG units.
+// Note names a range of confirmations above the plot.
+type Note struct {
+	From, To int
+	Label    string
+}
+
+// Chart is a picture of curves over confirmations, with a logarithmic scale of
+// probability. A logarithm has no place for zero, so zero has a band of its own
+// below the scale; a line whose values become too small but not zero ends at the
+// scale's lower edge.
+type Chart struct {
+	Title, Subtitle string
+	// Curves, the highest first, as the legend lists them.
+	Curves []Curve
+	// Risk is what somebody accepts, drawn as a line.
+	Risk float64
+	// LogZ makes the scale of confirmations logarithmic, too.
+	LogZ  bool
+	Notes []Note
+}
+
+// The chart's measures. A unit is a pixel of a screen; PNG has several for each.
 const (
-	chartWidth, chartHeight = 860.0, 520.0
-	plotLeft, plotRight     = 80.0, 720.0
-	plotTop, plotBottom     = 60.0, 460.0
-	legendStep              = 20.0
-	mostDecades             = 7
+	chartWidth, chartHeight = 920.0, 580.0
+	plotLeft, plotRight     = 85.0, 705.0
+	plotTop, plotBottom     = 95.0, 520.0
+	zeroBand                = 28.0 // height, at the bottom of the plot
+	fontSize, titleSize     = 13.0, 17.0
+	lineWidth, dotRadius    = 1.8, 3.5
+	legendStep              = 21.0
+	mostDecades             = 7 // of lines; dots are always inside
 )
 
-// chartColours are told apart by people who see colours differently as well
-// (M. Okabe, K. Ito, 2008); curves beyond them are dashed.
-var chartColours = [...]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"}
+var (
+	white = color.RGBA{255, 255, 255, 255}
+	band  = color.RGBA{240, 240, 240, 255}
+	grid  = color.RGBA{222, 222, 222, 255}
+	ink   = color.RGBA{50, 50, 50, 255}
+	alarm = color.RGBA{0, 128, 60, 255}
+)
+
+// ramp goes from strong to weak attackers and shows their order to people who see
+// colours differently as well (P. Tol's sunset, without what is lost on white).
+var ramp = []color.RGBA{
+	{165, 0, 38, 255},
+	{221, 61, 45, 255},
+	{246, 126, 75, 255},
+	{253, 179, 102, 255},
+	{110, 166, 205, 255},
+	{74, 123, 183, 255},
+	{54, 75, 154, 255},
+}
+
+// shade is the colour of the ith of several curves.
+func shade(i, of int) color.RGBA {
+	at := float64(i) / float64(max(of-1, 1)) * float64(len(ramp)-1)
+	k := min(int(at), len(ramp)-2)
+	a, b, part := ramp[k], ramp[k+1], at-float64(k)
+	mix := func(a, b uint8) uint8 { return uint8(math.Round(float64(a) + part*(float64(b)-float64(a)))) }
+	return color.RGBA{mix(a.R, b.R), mix(a.G, b.G), mix(a.B, b.B), 255}
+}
+
+type xy struct{ x, y float64 }
+
+// canvas is what a picture is drawn on.
+type canvas interface {
+	line(c color.RGBA, width float64, through ...xy)
+	dot(c color.RGBA, radius float64, at xy)
+	// text begins at a place, or has its middle or its end there (anchor 0, ½ or 1).
+	text(size, anchor float64, at xy, s string)
+}
 
 // chart maps values to places.
 type chart struct {
-	bytes.Buffer
-	last    int // confirmations at the right edge
-	decades int // powers of ten from 100 % down to the bottom
+	Chart
+	canvas
+	last    int     // confirmations at the right edge
+	decades int     // powers of ten from 100 % down to floor
+	floor   float64 // the scale's lower edge
+	zero    float64 // where zero is
+	none    bool    // dots for zero exist
 }
 
-// WriteChart draws an SVG of curves over confirmations, with a logarithmic scale
-// of probability. Lines end on its lower edge where the values are too small.
-func WriteChart(w io.Writer, title string, curves []Curve) error {
-	c := chart{last: 2, decades: 1}
-	for _, curve := range curves {
-		for _, points := range [][]Point{curve.Line, curve.Dots} {
-			for _, p := range points {
-				c.last = max(c.last, p.Z)
-				if p.P > 0 {
-					c.decades = min(max(c.decades, int(math.Ceil(-math.Log10(p.P)))), mostDecades)
-				}
+func (p Chart) draw(on canvas) {
+	c := chart{Chart: p, canvas: on, last: 2, decades: 1, floor: plotBottom}
+	deep := func(p float64) int { return int(math.Ceil(-math.Log10(p) - 1e-9)) }
+	if c.Risk > 0 {
+		c.decades = max(c.decades, min(deep(c.Risk/2), mostDecades))
+	}
+	for _, curve := range c.Curves {
+		for i, p := range slices.Concat(curve.Dots, curve.Line) {
+			c.last = max(c.last, p.Z)
+			switch dot := i < len(curve.Dots); {
+			case p.P == 0:
+				c.floor, c.zero, c.none = plotBottom-zeroBand-8, plotBottom-zeroBand/2, c.none || dot
+			case dot:
+				c.decades = max(c.decades, deep(p.P))
+			default:
+				c.decades = max(c.decades, min(deep(p.P), mostDecades))
 			}
 		}
 	}
-	fmt.Fprintf(&c, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" font-family="sans-serif" font-size="13">`+"\n", chartWidth, chartHeight)
-	fmt.Fprintf(&c, `<rect width="%g" height="%g" fill="#fff"/>`+"\n", chartWidth, chartHeight)
-	c.text((plotLeft+plotRight)/2, plotTop-25, "middle", title)
 	c.axes()
-	for i, curve := range curves {
+	for i, curve := range c.Curves {
 		c.curve(i, curve)
 	}
-	c.WriteString("</svg>\n")
-	if _, err := w.Write(c.Bytes()); err != nil {
-		return fmt.Errorf("write chart: %w", err)
-	}
-	return nil
+	c.legend()
 }
 
 func (c *chart) x(z int) float64 {
-	return plotLeft + (plotRight-plotLeft)*float64(z-1)/float64(c.last-1)
-}
-
-func (c *chart) y(p float64) float64 {
-	down := float64(c.decades)
-	if p > 0 {
-		down = min(-math.Log10(p), down)
+	part := float64(z-1) / float64(c.last-1)
+	if c.LogZ {
+		part = math.Log(float64(z)) / math.Log(float64(c.last))
 	}
-	return plotTop + (plotBottom-plotTop)*down/float64(c.decades)
+	return plotLeft + (plotRight-plotLeft)*part
 }
 
-func (c *chart) text(x, y float64, anchor, s string) {
-	fmt.Fprintf(c, `<text x="%.1f" y="%.1f" text-anchor="%s">%s</text>`+"\n", x, y, anchor, html.EscapeString(s))
+// y may lie below the floor.
+func (c *chart) y(p float64) float64 {
+	if p == 0 {
+		return c.zero
+	}
+	return plotTop - (c.floor-plotTop)*math.Log10(p)/float64(c.decades)
 }
 
-func (c *chart) line(x1, y1, x2, y2 float64, colour string) {
-	fmt.Fprintf(c, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s"/>`+"\n", x1, y1, x2, y2, colour)
-}
+func (c *chart) place(p Point) xy { return xy{c.x(p.Z), c.y(p.P)} }
 
 func (c *chart) axes() {
+	const middle = (plotLeft + plotRight) / 2
+	c.text(titleSize, .5, xy{middle, 28}, c.Title)
+	c.text(fontSize, .5, xy{middle, 50}, c.Subtitle)
+	c.text(fontSize, 1, xy{plotLeft - 8, plotTop - 16}, "risk")
+	c.text(fontSize, .5, xy{middle, plotBottom + 44}, "confirmations")
 	for d := range c.decades + 1 {
-		y := c.y(math.Pow10(-d))
-		c.line(plotLeft, y, plotRight, y, "#ddd")
-		c.text(plotLeft-8, y+4, "end", strconv.FormatFloat(math.Pow10(2-d), 'f', -1, 64)+" %")
+		for _, digit := range []float64{1, 2, 5} {
+			p := digit * math.Pow10(-d)
+			if p > 1 || digit > 1 && c.decades > 4 {
+				continue
+			}
+			y, format := c.y(p), byte('f')
+			if d > mostDecades {
+				format = 'e'
+			}
+			c.line(grid, 1, xy{plotLeft, y}, xy{plotRight, y})
+			c.text(fontSize, 1, xy{plotLeft - 8, y + 4}, strconv.FormatFloat(digit*math.Pow10(2-d), format, -1, 64)+" %")
+		}
 	}
-	for z := 1; z <= c.last; z += tick(c.last) {
-		c.line(c.x(z), plotBottom, c.x(z), plotBottom+5, "#444")
-		c.text(c.x(z), plotBottom+20, "middle", fmt.Sprint(z))
+	if c.zero > 0 {
+		c.line(band, zeroBand, xy{plotLeft, c.zero}, xy{plotRight, c.zero})
+		c.text(fontSize, 1, xy{plotLeft - 8, c.zero + 4}, "0")
 	}
-	c.line(plotLeft, plotBottom, plotRight, plotBottom, "#444")
-	c.line(plotLeft, plotTop, plotLeft, plotBottom, "#444")
-	c.text((plotLeft+plotRight)/2, plotBottom+42, "middle", "confirmations")
-	c.text(plotLeft-8, plotTop-14, "end", "risk")
+	c.line(ink, 1, xy{plotLeft, plotTop}, xy{plotLeft, c.floor})
+	c.line(ink, 1, xy{plotLeft, plotBottom}, xy{plotRight, plotBottom})
+	for _, z := range ticks(c.last, c.LogZ) {
+		x := c.x(z)
+		c.line(ink, 1, xy{x, plotBottom}, xy{x, plotBottom + 5})
+		c.text(fontSize, .5, xy{x, plotBottom + 21}, strconv.Itoa(z))
+	}
+	for _, n := range c.Notes {
+		from, to := c.x(n.From)-dotRadius, c.x(n.To)+dotRadius
+		c.line(ink, 1, xy{from, plotTop - 8}, xy{from, plotTop - 13}, xy{to, plotTop - 13}, xy{to, plotTop - 8})
+		c.text(fontSize, .5, xy{(from + to) / 2, plotTop - 19}, n.Label)
+	}
+	if y := c.y(c.Risk); c.Risk > 0 && y <= c.floor {
+		c.line(alarm, 1, xy{plotLeft, y}, xy{plotRight, y})
+	}
 }
 
-// tick is the distance of marks, 1, 2 or 5 times a power of ten, for at most 21.
-func tick(last int) int {
+// ticks are the multiples of 1, 2 or 5 times a power of ten, at most 21 of them; on
+// a logarithmic scale those numbers themselves.
+func ticks(last int, log bool) (all []int) {
 	for step := 1; ; step *= 10 {
 		for _, t := range []int{step, 2 * step, 5 * step} {
-			if (last-1)/t <= 20 {
-				return t
+			switch {
+			case log && t > last:
+				return all
+			case log:
+				all = append(all, t)
+			case (last-1)/t <= 20:
+				for z := t; z <= last; z += t {
+					all = append(all, z)
+				}
+				return all
 			}
 		}
 	}
 }
 
+// curve draws the ith curve, a little thinner than the one before, which is thus
+// seen where both are in the same place.
 func (c *chart) curve(i int, curve Curve) {
-	colour, dash := chartColours[i%len(chartColours)], ""
-	if i >= len(chartColours) {
-		dash = ` stroke-dasharray="6 3"`
-	}
-	if len(curve.Line) > 0 {
-		fmt.Fprintf(c, `<polyline fill="none" stroke="%s" stroke-width="1.6"%s points="`, colour, dash)
-		for _, p := range curve.Line {
-			fmt.Fprintf(c, "%.1f,%.1f ", c.x(p.Z), c.y(p.P))
+	colour, extra := shade(i, len(c.Curves)), 2-2*float64(i+1)/float64(len(c.Curves))
+	var line []xy
+	for _, p := range curve.Line {
+		switch at := c.place(p); {
+		case at.y <= c.floor || p.P == 0:
+			line = append(line, at)
+		case len(line) > 0: // too small from here on: risks fall
+			before := line[len(line)-1]
+			part := (c.floor - before.y) / (at.y - before.y)
+			c.line(colour, lineWidth+extra, append(line, xy{before.x + part*(at.x-before.x), c.floor})...)
+			line = nil
 		}
-		c.WriteString(`"/>` + "\n")
 	}
+	c.line(colour, lineWidth+extra, line...)
 	for _, p := range curve.Dots {
-		if p.P == 0 {
-			continue // no success among the trials: a logarithm has no place for it
-		}
-		fmt.Fprintf(c, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", c.x(p.Z), c.y(p.P), colour)
+		c.mark(colour, dotRadius+extra, c.place(p), p.P == 0)
 	}
-	y := plotTop + legendStep*float64(i)
-	fmt.Fprintf(c, `<line x1="%g" y1="%g" x2="%g" y2="%g" stroke="%s" stroke-width="1.6"%s/>`+"\n", plotRight+16, y, plotRight+42, y, colour, dash)
-	c.text(plotRight+48, y+4, "start", curve.Label)
+}
+
+// mark is a dot, hollow if it stands for no success among the trials.
+func (c *chart) mark(colour color.RGBA, radius float64, at xy, hollow bool) {
+	c.dot(colour, radius, at)
+	if hollow {
+		c.dot(white, radius-1.3, at)
+	}
+}
+
+func (c *chart) legend() {
+	const left, right = plotRight + 18, plotRight + 46
+	const middle = (left + right) / 2
+	y := plotTop
+	entry := func(label string, draw func()) {
+		draw()
+		c.text(fontSize, 0, xy{right + 8, y + 4}, label)
+		y += legendStep
+	}
+	key := func(colour color.RGBA, width float64) func() {
+		return func() { c.line(colour, width, xy{left, y}, xy{right, y}) }
+	}
+	for i, curve := range c.Curves {
+		entry(curve.Label, key(shade(i, len(c.Curves)), 2*lineWidth))
+	}
+	y += legendStep / 2
+	entry("calculated", key(ink, lineWidth))
+	entry("simulated", func() { c.mark(ink, dotRadius, xy{middle, y}, false) })
+	if c.none {
+		entry("not once in all trials", func() { c.mark(ink, dotRadius, xy{middle, y}, true) })
+	}
+	if c.Risk > 0 {
+		entry("accepted: "+strconv.FormatFloat(100*c.Risk, 'g', 4, 64)+" %", key(alarm, 1))
+	}
 }

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -12,18 +13,32 @@ var ErrNoExact = errors.New("no exact value")
 
 // Exact is the probability that a payment with z confirmations, 1 to
 // MaxConfirmations, is undone. It is precise to 1e-9 of itself or to 1e-15,
-// whichever is coarser. The error wraps ErrNoExact if there is no value. The
-// model must pass Check.
-func (m Model) Exact(z int) (float64, error) {
+// whichever is coarser, and 0 only if that cannot happen. The error wraps
+// ErrNoExact if there is no value. The model must pass Check.
+func (m Model) Exact(z int) (p float64, err error) {
 	switch {
 	case m.Certain():
 		return 1, nil
+	case m.impossible(z):
+		return 0, nil
 	case m.Rules == PoW && m.Premined == 1:
-		return GrunspanPerezMarco(m.Q, z), nil
+		p = GrunspanPerezMarco(m.Q, z)
 	case m.Rules == PoW:
-		return Rosenfeld(m.Q, z, m.Premined), nil
+		p = Rosenfeld(m.Q, z, m.Premined)
+	default:
+		if p, err = m.race(z); err != nil {
+			return 0, err
+		}
 	}
-	return m.race(z)
+	return max(p, math.SmallestNonzeroFloat64), nil
+}
+
+// impossible reports whether the first slot above the fork ends every attack
+// before the payment has z confirmations. Without the gate a mined slot block may
+// still come before the signature.
+func (m Model) impossible(z int) bool {
+	before := m.N - 1 - m.Fork // the honest branch's height below the slot
+	return m.Rules == PoOF && m.Missed == 0 && (z > before || z == before && !m.NoGate)
 }
 
 // Rosenfeld is the chance of a double spend under plain proof of work after z
@@ -110,13 +125,16 @@ func betaFraction(a, b, x float64) float64 {
 
 // Wait is the smallest number of confirmations after which the risk of being
 // undone is below risk. ok is false if there is none up to MaxConfirmations; the
-// error wraps ErrNoExact.
-func (m Model) Wait(risk float64) (z int, ok bool, err error) {
+// error wraps ErrNoExact or is that of the context.
+func (m Model) Wait(ctx context.Context, risk float64) (z int, ok bool, err error) {
 	if m.Certain() {
 		return 0, false, nil
 	}
 	safe := func(z int) bool {
 		var r float64
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err == nil {
 			r, err = m.Exact(z)
 		}

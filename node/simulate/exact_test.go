@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -76,7 +77,7 @@ func TestPoWTable(t *testing.T) {
 // TestPoWWait: confirmations for a risk below 0.1 %, from the same source.
 func TestPoWWait(t *testing.T) {
 	for q, want := range map[float64]int{.10: 6, .15: 9, .20: 13, .25: 20, .30: 32, .35: 58, .40: 133, .45: 539} {
-		if z, ok, err := model(PoW, q).Wait(0.001); z != want || !ok || err != nil {
+		if z, ok, err := model(PoW, q).Wait(t.Context(), 0.001); z != want || !ok || err != nil {
 			t.Errorf("q %v: %d confirmations, %v, %v; want %d", q, z, ok, err, want)
 		}
 	}
@@ -224,15 +225,20 @@ func TestNoExactNearBalance(t *testing.T) {
 	if p, err := model(Literal, BreakEven(10)-1e-6).Exact(6); !errors.Is(err, ErrNoExact) {
 		t.Errorf("got %v, %v", p, err)
 	}
-	if _, _, err := model(Literal, BreakEven(10)-1e-6).Wait(.001); !errors.Is(err, ErrNoExact) {
+	if _, _, err := model(Literal, BreakEven(10)-1e-6).Wait(t.Context(), .001); !errors.Is(err, ErrNoExact) {
 		t.Errorf("wait: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := model(Literal, .3).Wait(ctx, .001); !errors.Is(err, context.Canceled) {
+		t.Errorf("wait after the end: %v", err)
 	}
 }
 
 // TestWait: a wait keeps its promise and one confirmation less does not.
 func TestWait(t *testing.T) {
 	for _, m := range []Model{model(Literal, .3), model(PoOF, .45), {Rules: PoOF, Q: .8, N: 10, Missed: .1, Premined: 1}} {
-		z, ok, err := m.Wait(.001)
+		z, ok, err := m.Wait(t.Context(), .001)
 		if err != nil || !ok {
 			t.Fatalf("%+v: %v, %v", m, ok, err)
 		}
@@ -241,7 +247,7 @@ func TestWait(t *testing.T) {
 		}
 	}
 	for _, m := range []Model{model(PoW, .5), model(PoW, .499), model(Literal, .6), {Rules: PoOF, Q: .9, N: 10, Missed: 1}} {
-		if z, ok, err := m.Wait(.001); ok || err != nil {
+		if z, ok, err := m.Wait(t.Context(), .001); ok || err != nil {
 			t.Errorf("%+v: %d, %v", m, z, err)
 		}
 	}

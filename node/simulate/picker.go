@@ -47,6 +47,7 @@ func newPicker(chances []float64) *picker {
 	return p
 }
 
+//go:norace
 func (p *picker) draw(r *rand.PCG) int {
 	u := r.Uint64()
 	i := int(u & (1<<p.bits - 1))

@@ -10,7 +10,8 @@ import (
 const maxRaceWork = 1 << 28
 
 // race follows the probability of every number of attacker's blocks from one
-// honest height to the next.
+// honest height to the next. It has no goroutines: go:norace spares the tests most
+// of a minute.
 type race struct {
 	m Model
 	z int
@@ -55,6 +56,8 @@ func (m Model) race(z int) (float64, error) {
 }
 
 // open bounds what the race may still add at the next height.
+//
+//go:norace
 func (r *race) open(height int, bound tail) float64 {
 	sum, above := 0.0, 0.0
 	for a := len(r.mass) - 1; a >= r.low; a-- {
@@ -70,6 +73,8 @@ func (r *race) open(height int, bound tail) float64 {
 // mine lets the attacker mine until the honest miners find their next block. If
 // he is ahead at any moment and the payment is confirmed, he has won: his blocks
 // only grow in number before that moment, so the end of the stage tells.
+//
+//go:norace
 func (r *race) mine(height int) {
 	r.take(height)
 	end := len(r.mass) - 1
@@ -89,6 +94,8 @@ func (r *race) mine(height int) {
 }
 
 // take ends the races the attacker has won.
+//
+//go:norace
 func (r *race) take(height int) {
 	if height < r.z {
 		return

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -58,6 +59,48 @@ func TestEstimates(t *testing.T) {
 				t.Errorf("bias %v", s.Bias())
 			}
 		})
+	}
+}
+
+// TestTables simulates the published tables with the number of trials that is the
+// command's default. Whole rows come from one run each.
+func TestTables(t *testing.T) {
+	type row struct {
+		Model
+		depth int
+	}
+	var rows []row
+	for _, rules := range All() {
+		for _, q := range Shares(rules) {
+			rows = append(rows, row{model(rules, q), slices.Max(Confirmations(rules))})
+		}
+	}
+	with := func(m Model, depth int, change func(*Model)) {
+		change(&m)
+		rows = append(rows, row{m, depth})
+	}
+	for _, q := range []float64{.1, .3, .5, .6, .9} {
+		with(model(PoOF, q), 10, func(m *Model) { m.NoGate = true })
+	}
+	for _, missed := range []float64{.01, .05, .2, .5, 1} {
+		with(model(PoOF, .6), 60, func(m *Model) { m.Missed = missed })
+		with(model(PoOF, .6), 20, func(m *Model) { m.Missed, m.NoGate = missed, true })
+	}
+	for _, n := range []int{5, 20} {
+		with(model(PoOF, .3), n, func(m *Model) { m.N = n })
+	}
+	for fork := range 9 {
+		with(model(PoOF, .9), 9, func(m *Model) { m.Fork = fork })
+	}
+	const trials = 1_000_000
+	for _, r := range rows {
+		s := sample(t, r.Model, r.depth, trials, 1)
+		for z := 1; z <= r.depth; z++ {
+			p := exact(t, r.Model, z)
+			if got := s.Estimate(z); math.Abs(got-p) > 4*math.Sqrt(p*(1-p)/trials)+s.Bias() {
+				t.Errorf("%+v, z %d: simulated %v, exact %v", r.Model, z, got, p)
+			}
+		}
 	}
 }
 

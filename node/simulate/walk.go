@@ -16,7 +16,9 @@ const (
 	shortJump, longJump, hugeJump = 8, 64, 1024
 )
 
-// walker runs single attacks. It is read only: one serves all goroutines.
+// walker runs single attacks. It is read only: one serves all goroutines. Its loops
+// write to their own random stream and nothing else; go:norace spares the tests the
+// minutes it takes to watch that.
 type walker struct {
 	m       Model
 	depth   int // confirmations beyond which nothing is asked
@@ -68,6 +70,8 @@ func (w *walker) attack(r *rand.PCG) (deepest, lack int) {
 
 // free is the attack where every mined block is worth the same at any time: the
 // order of blocks does not matter while neither branch can overtake the other.
+//
+//go:norace
 func (w *walker) free(r *rand.PCG) (deepest, lack int) {
 	honest, attacker := 0, w.m.Premined
 	toSlot := w.perSlot
@@ -108,6 +112,8 @@ func (w *walker) free(r *rand.PCG) (deepest, lack int) {
 }
 
 // slots is the attack where validators sign or miss every slot.
+//
+//go:norace
 func (w *walker) slots(r *rand.PCG) (deepest, lack int) {
 	attacker, toSlot := w.m.Premined, w.m.N-1-w.m.Fork
 	ahead := func(honest int) (enough bool) {
@@ -144,6 +150,8 @@ func (w *walker) slots(r *rand.PCG) (deepest, lack int) {
 }
 
 // signed says whether the validators signed a slot.
+//
+//go:norace
 func (w *walker) signed(r *rand.PCG) bool {
 	if w.m.Missed == 0 || w.m.Missed == 1 {
 		return w.m.Missed == 0
