@@ -94,6 +94,9 @@ type Signer struct {
 	// made. Zero: 2 a second, 20 at once.
 	SignaturesPerSecond float64 `toml:"signatures_per_second"`
 	SignatureBurst      int     `toml:"signature_burst"`
+	// StartupWait leaves the first slot after a start to other boxes: should a copy
+	// of these keys be at work elsewhere, its block shows before this box signs.
+	StartupWait bool `toml:"startup_wait"`
 	// Keys are the validator keys this signer holds.
 	Keys []SignerKey `toml:"keys"`
 }
@@ -126,6 +129,7 @@ func Default() Config {
 			Listen: "127.0.0.1:3333", StartDifficulty: 1,
 			MinDifficulty: 1.0 / (1 << 24), MaxDifficulty: 1 << 50, MaxSessions: 10_000,
 		},
+		Signer: Signer{StartupWait: true},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
 )
 
 func write(t *testing.T, text string) string {
@@ -29,14 +30,15 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		text string
 		want Error
 	}{
-		"unknown key":          {"network = \"regtest\"\n[miner]\n  treads = 3\n", Error{Line: 3, Column: 3, Reason: `unknown key "miner.treads"`}},
-		"unknown table":        {"[mimer]\nthreads = 3\n", Error{Line: 1, Column: 1, Reason: "unknown key"}},
-		"wrong type":           {"[miner]\nthreads = \"three\"\n", Error{Line: 2, Column: 11, Reason: "miner.threads"}},
-		"syntax":               {"network = \n", Error{Line: 1, Column: 11, Reason: "expected value"}},
-		"twice":                {"data = \"a\"\ndata = \"b\"\n", Error{Line: 2, Column: 1, Reason: "already"}},
-		"value out of range":   {"[miner]\n# comment\nthreads = -1\n", Error{Line: 3, Column: 1, Reason: "miner.threads: want 0 to 4096"}},
-		"listen without port":  {"[rpc]\nlisten = \"127.0.0.1\"\n", Error{Line: 2, Column: 1, Reason: "rpc.listen: want host:port"}},
-		"difficulty below min": {"[stratum]\nmin_difficulty = 2.0\nstart_difficulty = 1.0\n", Error{Line: 3, Column: 1, Reason: "between"}},
+		"unknown key":               {"network = \"regtest\"\n[miner]\n  treads = 3\n", Error{Line: 3, Column: 3, Reason: `unknown key "miner.treads"`}},
+		"unknown table":             {"[mimer]\nthreads = 3\n", Error{Line: 1, Column: 1, Reason: "unknown key"}},
+		"wrong type":                {"[miner]\nthreads = \"three\"\n", Error{Line: 2, Column: 11, Reason: "miner.threads"}},
+		"syntax":                    {"network = \n", Error{Line: 1, Column: 11, Reason: "expected value"}},
+		"twice":                     {"data = \"a\"\ndata = \"b\"\n", Error{Line: 2, Column: 1, Reason: "already"}},
+		"value out of range":        {"[miner]\n# comment\nthreads = -1\n", Error{Line: 3, Column: 1, Reason: "miner.threads: want 0 to 4096"}},
+		"listen without port":       {"[rpc]\nlisten = \"127.0.0.1\"\n", Error{Line: 2, Column: 1, Reason: "rpc.listen: want host:port"}},
+		"wait that is no yes or no": {"[signer]\nstartup_wait = 1\n", Error{Line: 2, Column: 16, Reason: "signer.startup_wait"}},
+		"difficulty below min":      {"[stratum]\nmin_difficulty = 2.0\nstart_difficulty = 1.0\n", Error{Line: 3, Column: 1, Reason: "between"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := write(t, c.text)
@@ -83,6 +85,30 @@ func TestConfigRoundTrip(t *testing.T) {
 	}
 }
 
+// TestStartupWait: it is on unless the file says otherwise (S5).
+func TestStartupWait(t *testing.T) {
+	for text, want := range map[string]bool{
+		"":                                     true,
+		"[signer]\nsocket = \"signer.sock\"\n": true,
+		"[signer]\nstartup_wait = true\n":      true,
+		"[signer]\nstartup_wait = false\n":     false,
+	} {
+		c, err := Load(write(t, text))
+		if err != nil || c.Signer.StartupWait != want {
+			t.Errorf("%q: %t, %v", text, c.Signer.StartupWait, err)
+		}
+	}
+	c := Default()
+	c.Signer.StartupWait = false
+	file := filepath.Join(t.TempDir(), FileName)
+	if err := c.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Load(file); err != nil || c.Signer.StartupWait {
+		t.Errorf("switched off, written and read again: %t, %v", c.Signer.StartupWait, err)
+	}
+}
+
 func TestRegtestKeysAreTheDocumentedOnes(t *testing.T) {
 	n, err := LoadNetwork("regtest")
 	if err != nil {
@@ -114,16 +140,32 @@ func TestNetworkFileRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "network.toml")
-	if err := WriteNetwork(file, &p); err != nil {
-		t.Fatal(err)
+	through := func() *consensus.Network {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "network.toml")
+		if err := WriteNetwork(file, &p); err != nil {
+			t.Fatal(err)
+		}
+		got, err := LoadNetwork(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(p, got.Params); diff != "" {
+			t.Fatalf("changed on its way through the file: %s", diff)
+		}
+		return got
 	}
-	got, err := LoadNetwork(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.ID != want.ID {
+	if got := through(); got.ID != want.ID {
 		t.Fatalf("network id changed from %s to %s on its way through the file", want.ID, got.ID)
+	}
+	// A release may vouch for a block of the network; that makes no other network.
+	p.Release = &consensus.ReleaseCheckpoint{Height: 50, Block: types.Hash{31: 0xab}}
+	got := through()
+	if got.ID != want.ID {
+		t.Fatalf("with a release the network id is %s, without %s", got.ID, want.ID)
+	}
+	if got.Release.Checkpoint() != (consensus.Checkpoint{Height: 50, ID: types.Hash{31: 0xab}}) {
+		t.Fatalf("release %+v", got.Release)
 	}
 }
 
@@ -143,6 +185,53 @@ func TestNetworkErrors(t *testing.T) {
 		if _, err := LoadNetwork(file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", text, err, want)
 		}
+	}
+}
+
+// TestNetworkErrorsSayWhere: a wrong value is named with its file, line and key.
+func TestNetworkErrorsSayWhere(t *testing.T) {
+	good, err := networkFiles.ReadFile("networks/regtest.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Count(string(good), "\n")
+	id := strings.Repeat("00", 31) + "ab"
+	for name, c := range map[string]struct {
+		add    string // behind the file, or in place of old
+		old    string
+		line   int // counted from the end of the file when something is added
+		reason string
+	}{
+		"release at no slot":      {"[release]\nheight = 15\nblock = \"" + id + "\"\n", "", 2, "release.height: want the height of a slot"},
+		"release at genesis":      {"[release]\nblock = \"" + id + "\"\nheight = 0\n", "", 3, "release.height"},
+		"release without height":  {"[release]\nblock = \"" + id + "\"\n", "", 1, "release.height"},
+		"release without block":   {"[release]\nheight = 20\n", "", 1, "release.block: want the id"},
+		"release of a short hash": {"[release]\nheight = 20\nblock = \"00ab\"\n", "", 3, "release.block"},
+		"release of no hash":      {"[release]\nheight = 20\nblock = \"" + strings.Repeat("xy", 32) + "\"\n", "", 3, "release.block"},
+		"release by number":       {"[release]\nheight = \"20\"\n", "", 2, "release.height"},
+		"release of more":         {"[release]\nheight = 20\nblock = \"" + id + "\"\nhash = 1\n", "", 4, "unknown key \"release.hash\""},
+		"slots at every block":    {"n = 1", "n = 10", 10, "n = 1: want at least 2"},
+		"future limit":            {"futureLimitSeconds = 61", "futureLimitSeconds = 60", 16, "futureLimitSeconds"},
+		"addresses":               {"scriptHash = 111", "scriptHash = 196", 35, "addresses"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, line := string(good)+c.add, lines+c.line
+			if c.old != "" {
+				text, line = strings.Replace(string(good), c.old, c.add, 1), c.line
+			}
+			file := filepath.Join(t.TempDir(), "network.toml")
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := LoadNetwork(file)
+			var at *Error
+			if !errors.As(err, &at) || at.File != file || !strings.Contains(at.Reason, c.reason) {
+				t.Fatalf("error %v, want one in %s with %q", err, file, c.reason)
+			}
+			if at.Line != line {
+				t.Errorf("line %d, want %d: %v", at.Line, line, err)
+			}
+		})
 	}
 }
 

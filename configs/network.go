@@ -2,15 +2,18 @@ package configs
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
 )
 
 //go:embed networks/*.toml
@@ -54,9 +57,27 @@ func LoadNetwork(name string) (*consensus.Network, error) {
 	}
 	n, err := consensus.NewNetwork(p)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, locateParameter(name, err)
+	}
+	if p.Release != nil && p.Release.Block == (types.Hash{}) {
+		return nil, locateParameter(name, errors.New("release.block: want the id of the block at release.height"))
 	}
 	return n, nil
+}
+
+// parameter is how an error about a network begins: with the key in the file.
+var parameter = regexp.MustCompile(`^(?:network ".*": )?([a-zA-Z]+(?:\.[a-zA-Z]+)?)\b`)
+
+// locateParameter adds where in the network file the first wrong value is
+// written, if it is a file.
+func locateParameter(name string, err error) error {
+	data, readErr := os.ReadFile(name)
+	key := parameter.FindStringSubmatch(err.Error())
+	if readErr != nil || key == nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	line, column := locate(data, strings.Split(key[1], "."))
+	return &Error{name, line, column, err.Error()}
 }
 
 // WriteNetwork writes a network file that LoadNetwork reads back.
@@ -68,6 +89,6 @@ func WriteNetwork(file string, p *consensus.Params) error {
 	if err != nil {
 		return fmt.Errorf("write network file: %w", err)
 	}
-	head := "# A network is its parameters: the genesis block commits to every number here,\n# so a change makes another network.\n"
+	head := "# A network is its parameters: the genesis block commits to every number here but\n# those of [release], so a change makes another network.\n"
 	return durable.WriteFile(file, append([]byte(head), text...), 0o644)
 }

@@ -81,11 +81,11 @@ func valueColumn(data []byte, line int) int {
 	return i + 1
 }
 
-// locate finds where a key is written. The library keeps no positions of keys
-// it did not decode.
+// locate finds where a key is written, or else the table it is missing from. The
+// library keeps no positions of keys it did not decode.
 func locate(data []byte, key toml.Key) (line, column int) {
 	if len(key) == 0 {
-		return 1, 1 // a table without a name
+		return 1, 1 // a table without a name, or no table
 	}
 	table, leaf := strings.Join(key[:len(key)-1], "."), key[len(key)-1]
 	current := ""
@@ -104,5 +104,5 @@ func locate(data []byte, key toml.Key) (line, column int) {
 			return i + 1, strings.Index(text, name) + 1
 		}
 	}
-	return 1, 1
+	return locate(data, key[:len(key)-1])
 }

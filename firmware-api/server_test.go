@@ -42,12 +42,16 @@ func fullStatus() Status {
 		Network:       Network{Name: "devnet", ID: "ab12"},
 		UptimeSeconds: 7,
 		Tip:           &Tip{Height: 20, ID: "00ff", Type: "signed", Signer: &validator, Time: at, Status: Signed},
-		Slot:          &Slot{Height: 30, BlocksUntil: 9, State: SlotWaiting, InTurn: 4, OpensAt: &at},
-		LastSlots:     []PastSlot{{Height: 20, Type: "signed", Signer: &validator}, {Height: 10, Type: "fallback"}},
-		HashRate:      1.5e6,
-		Miners:        []Miner{{Worker: "w", Agent: "cpuminer", HashRate: 2e6, Accepted: 5, Rejected: 1, Difficulty: 0.001}},
-		Stratum:       StratumStatus{Address: "127.0.0.1:3333", Connected: 1},
-		Alerts:        []Alert{{Level: "warning", Message: "disk is nearly full", Since: at}},
+		Finality: Finality{
+			Signed: 20, Certified: 10, Final: 0,
+			Degraded: &Degraded{Since: 10, Missing: Final, Message: "degraded: no slot became final since 10"},
+		},
+		Slot:      &Slot{Height: 30, BlocksUntil: 9, State: SlotWaiting, InTurn: 4, OpensAt: &at},
+		LastSlots: []PastSlot{{Height: 20, Type: "signed", Signer: &validator, Status: Signed}, {Height: 10, Type: "fallback", Status: Certified}},
+		HashRate:  1.5e6,
+		Miners:    []Miner{{Worker: "w", Agent: "cpuminer", HashRate: 2e6, Accepted: 5, Rejected: 1, Difficulty: 0.001}},
+		Stratum:   StratumStatus{Address: "127.0.0.1:3333", Connected: 1},
+		Alerts:    []Alert{{Level: "warning", Message: "disk is nearly full", Since: at}},
 	}
 }
 
@@ -212,6 +216,20 @@ func TestOpenAPI(t *testing.T) {
 		{pathHardware, reflect.TypeFor[hw.Inventory]()},
 	} {
 		checkAgainstSchema(t, s, c.path, c.typ)
+	}
+	// What there is not yet, or never, is null.
+	for name, change := range map[string]func(*Status){
+		"no chain yet": func(s *Status) { s.Tip, s.Slot, s.LastSlots = nil, nil, nil },
+		"all is well":  func(s *Status) { s.Finality.Degraded, s.Alerts = nil, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := fullStatus()
+			change(&st)
+			if err := src.Status.Publish(st); err != nil {
+				t.Fatal(err)
+			}
+			checkAgainstSchema(t, s, pathStatus, reflect.TypeFor[Status]())
+		})
 	}
 }
 

@@ -30,6 +30,7 @@ type Status struct {
 	Network       Network       `json:"network"`
 	UptimeSeconds int64         `json:"uptimeSeconds" doc:"Whole seconds since the program started"`
 	Tip           *Tip          `json:"tip" doc:"Best block; null until the chain is loaded"`
+	Finality      Finality      `json:"finality"`
 	Slot          *Slot         `json:"slot" doc:"Next slot; null until the chain is loaded"`
 	LastSlots     []PastSlot    `json:"lastSlots" nullable:"false" maxItems:"20" doc:"Newest first"`
 	HashRate      float64       `json:"hashRate" doc:"Local CPU miner, hashes per second; 0 when it is off"`
@@ -49,6 +50,8 @@ type Network struct {
 
 // Tip is the best block.
 type Tip struct {
+	_ struct{} `nullable:"true"` // the document must say so of the type
+
 	Height uint32       `json:"height"`
 	ID     string       `json:"id" doc:"Block hash as people write it, hex, leading zeros first"`
 	Type   string       `json:"type" enum:"genesis,mined,signed,fallback"`
@@ -57,8 +60,27 @@ type Tip struct {
 	Status Confirmation `json:"status" enum:"pow,signed,certified,final"`
 }
 
+// Finality says up to where the chain is certain.
+type Finality struct {
+	Signed    uint32    `json:"signed" doc:"Height of the newest signed slot, 0 before the first"`
+	Certified uint32    `json:"certified" doc:"Height of the newest certified slot, 0 before the first"`
+	Final     uint32    `json:"final" doc:"Height of the newest final slot, 0 before the first"`
+	Degraded  *Degraded `json:"degraded" doc:"What the validators owe; null when nothing"`
+}
+
+// Degraded says what is missing of the validators' work, and since when.
+type Degraded struct {
+	_ struct{} `nullable:"true"`
+
+	Since   uint32       `json:"since" doc:"Height of the first slot that lacks it"`
+	Missing Confirmation `json:"missing" enum:"signed,certified,final"`
+	Message string       `json:"message"`
+}
+
 // Slot is the next height that a validator may sign.
 type Slot struct {
+	_ struct{} `nullable:"true"`
+
 	Height      uint32    `json:"height"`
 	BlocksUntil uint32    `json:"blocksUntil" doc:"Blocks still missing before the slot's own; 0 when it is next"`
 	State       SlotState `json:"state" enum:"waiting,open,fallback"`
@@ -69,9 +91,10 @@ type Slot struct {
 
 // PastSlot is a slot on the best chain.
 type PastSlot struct {
-	Height uint32 `json:"height"`
-	Type   string `json:"type" enum:"signed,fallback"`
-	Signer *int   `json:"signer" doc:"Index of the validator; null for a fallback block"`
+	Height uint32       `json:"height"`
+	Type   string       `json:"type" enum:"signed,fallback"`
+	Signer *int         `json:"signer" doc:"Index of the validator; null for a fallback block"`
+	Status Confirmation `json:"status" enum:"pow,signed,certified,final"`
 }
 
 // Miner is one Stratum worker.

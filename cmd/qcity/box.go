@@ -20,6 +20,7 @@ import (
 	"qcitycoin.org/qcity/miner/sha256d"
 	"qcitycoin.org/qcity/node"
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/server"
@@ -65,7 +66,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Log
 	}
 	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, Version: version, HashRate: b.hashRate}
 	if cfg.Signer.Socket != "" {
-		nodeConfig.Signer = slotSigner{b.newSigner()}
+		nodeConfig.Signer, nodeConfig.StartupWait = slotSigner{b.newSigner()}, cfg.Signer.StartupWait
 	}
 	if b.node, err = node.Open(nodeConfig, log); err != nil {
 		return b, err
@@ -235,7 +236,7 @@ type slotSigner struct{ client *signer.Client }
 // signTimeout bounds one attempt: a hung HSM is cut off by the daemon long before.
 const signTimeout = 10 * time.Second
 
-func (s slotSigner) Keys(ctx context.Context) ([]uint8, error) {
+func (s slotSigner) Keys(ctx context.Context) ([]types.PublicKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	st, err := s.client.Status(ctx)
@@ -245,11 +246,11 @@ func (s slotSigner) Keys(ctx context.Context) ([]uint8, error) {
 	return readyKeys(&st), nil
 }
 
-func readyKeys(st *signer.Status) []uint8 {
-	var ready []uint8
+func readyKeys(st *signer.Status) []types.PublicKey {
+	var ready []types.PublicKey
 	for _, k := range st.Keys {
 		if k.Ready {
-			ready = append(ready, uint8(k.Index))
+			ready = append(ready, k.PublicKey)
 		}
 	}
 	return ready
@@ -258,7 +259,17 @@ func readyKeys(st *signer.Status) []uint8 {
 func (s slotSigner) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
-	resp, err := s.client.SignSlot(ctx, signer.NewRequest(p))
+	return signature(s.client.SignSlot(ctx, signer.NewRequest(p)))
+}
+
+func (s slotSigner) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	return signature(s.client.Attest(ctx, signer.NewVoteRequest(b)))
+}
+
+// signature says in the node's terms what the signer answered.
+func signature(resp signer.Response, err error) ([64]byte, error) {
 	if err != nil {
 		var refusal *signer.Refusal
 		temporary := errors.Is(err, signer.RuleFuture) || errors.Is(err, signer.RuleRate)

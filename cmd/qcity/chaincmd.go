@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
@@ -60,8 +62,9 @@ func newChainVerify() *cobra.Command {
 		Use:   "verify",
 		Short: "Check a data directory from genesis with the rules of consensus",
 		Long: `Check every block of the best chain from genesis on, signatures and all, and
-compare the unspent outputs that result with those in the database. Nothing is
-changed. The node must not be running.`,
+compare the unspent outputs that result with those in the database. The slots that
+are named certified and final are those that the certificates in the blocks
+prove; the node may know more. Nothing is changed. The node must not be running.`,
 		Example: "  qcity chain verify --data ./devnet\n  qcity chain verify --data ./devnet --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -76,14 +79,17 @@ changed. The node must not be running.`,
 			if err != nil {
 				return err
 			}
+			proven := report.Tip.Proven()
+			certified, final := proven.Certified(), proven.Final
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), map[string]any{
 					"network": net.ID, "height": report.Tip.Height, "tip": report.Tip.ID, "signedSlots": report.Tip.SignedSlots,
+					"certified": slotJSON{certified.Height, certified.ID}, "final": slotJSON{final.Height, final.ID},
 					"blocks": report.Blocks, "sideBlocks": report.SideBlocks, "coins": report.Coins, "supply": report.Supply,
 				})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d blocks up to %s obey the rules, %d slots signed; %d unspent outputs hold %s coins, as the database says\n",
-				report.Blocks, report.Tip.ID, report.Tip.SignedSlots, report.Coins, types.FormatAmount(report.Supply))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d blocks up to %s obey the rules, %d slots signed, certified up to %d and final up to %d by the votes in the blocks; %d unspent outputs hold %s coins, as the database says\n",
+				report.Blocks, report.Tip.ID, report.Tip.SignedSlots, certified.Height, final.Height, report.Coins, types.FormatAmount(report.Supply))
 			return err
 		},
 	}
@@ -92,6 +98,12 @@ changed. The node must not be running.`,
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	must(c.MarkFlagRequired("data"))
 	return c
+}
+
+// slotJSON names a slot; genesis stands for none.
+type slotJSON struct {
+	Height uint32     `json:"height"`
+	ID     types.Hash `json:"id"`
 }
 
 func must(err error) {
@@ -122,9 +134,10 @@ func newChainExport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "Write the best chain as JSON lines that another program can check",
-		Long: `Write the network on the first line and one block of the best chain on each line
-that follows, from genesis on. docs/protocol.md says how to check them. The node
-must not be running.`,
+		Long: `Write the network and the newest certificates on the first line and one block of
+the best chain on each line that follows, from genesis on. docs/protocol.md says
+how to check them. Blocks carry the certificates for the slots below them; those on
+the first line also prove what no block carries yet. The node must not be running.`,
 		Example: "  qcity chain export --data ./devnet > chain.jsonl\n  qcity chain export --data ./devnet --out chain.jsonl",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -189,7 +202,11 @@ type exportBlock struct {
 func exportChain(ctx context.Context, w io.Writer, net *consensus.Network, s *store.Store) error {
 	buffered := bufio.NewWriterSize(w, 1<<20)
 	e := json.NewEncoder(buffered)
-	if err := e.Encode(map[string]any{"network": describeNetwork(net)}); err != nil {
+	certificates, err := newestCertificates(s)
+	if err != nil {
+		return err
+	}
+	if err := e.Encode(map[string]any{"network": describeNetwork(net), "certificates": certificates}); err != nil {
 		return fmt.Errorf("write export: %w", err)
 	}
 	for height := uint32(0); ctx.Err() == nil; height++ {
@@ -216,6 +233,20 @@ func exportChain(ctx context.Context, w io.Writer, net *consensus.Network, s *st
 		}
 	}
 	return ctx.Err()
+}
+
+// newestCertificates returns what the node keeps, in hex, by ascending target.
+func newestCertificates(s *store.Store) ([]string, error) {
+	list, err := s.Certificates()
+	if err != nil {
+		return nil, fmt.Errorf("read certificates: %w", err)
+	}
+	slices.SortFunc(list, func(a, b consensus.Certificate) int { return cmp.Compare(a.Target.Height, b.Target.Height) })
+	digits := make([]string, len(list))
+	for i := range list {
+		digits[i] = hex.EncodeToString(list[i].AppendTo(nil))
+	}
+	return digits, nil
 }
 
 func blockAtHeight(s *store.Store, height uint32) (*types.Block, bool, error) {

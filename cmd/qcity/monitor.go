@@ -28,6 +28,9 @@ type block struct {
 	ID     string `json:"id"`
 	Type   string `json:"type"` // genesis, mined, signed, fallback
 	Signer *int   `json:"signer"`
+	// Status is what stands behind the block. An export leaves it out: it rises with
+	// later blocks and votes.
+	Status consensus.Confirmation `json:"status,omitempty"`
 }
 
 func describe(net *consensus.Network, height uint32, h *types.SignedHeader) block {
@@ -48,7 +51,7 @@ func describe(net *consensus.Network, height uint32, h *types.SignedHeader) bloc
 // signerState is what the box last heard of its signer.
 type signerState struct {
 	connected bool
-	ready     []uint8
+	ready     []types.PublicKey
 	total     int
 	err       string
 	since     time.Time
@@ -101,7 +104,7 @@ func (m *monitor) count(u *chain.Update) {
 		if m.firstSigned.IsZero() {
 			m.firstSigned = time.Now()
 		}
-		if slices.Contains(m.signerState.ready, uint8(*kind.Signer)) {
+		if slices.Contains(m.signerState.ready, u.Parent.Validators().Keys[*kind.Signer]) {
 			m.blocks.Signed++
 		}
 	case kind.Type == "fallback" && mine:
@@ -165,17 +168,18 @@ func (m *monitor) run(ctx context.Context, publish func(firmwareapi.Status) erro
 
 // status reads everything once.
 func (m *monitor) status() (firmwareapi.Status, error) {
-	tip := m.chain.Tip()
+	standing := m.chain.Standing()
 	s := firmwareapi.Status{
 		Network:       firmwareapi.Network{Name: m.net.Name, ID: m.net.ID.String()},
 		UptimeSeconds: int64(time.Since(m.started).Seconds()),
-		Slot:          m.slot(&tip),
+		Finality:      finality(&standing),
+		Slot:          m.slot(&standing.Tip),
 	}
 	var err error
-	if s.Tip, err = m.tip(&tip); err != nil {
+	if s.Tip, err = m.tip(&standing); err != nil {
 		return s, err
 	}
-	if s.LastSlots, err = m.lastSlots(&tip); err != nil {
+	if s.LastSlots, err = m.lastSlots(&standing); err != nil {
 		return s, err
 	}
 	s.Mempool.Transactions, s.Mempool.Bytes = m.pool()
@@ -189,7 +193,16 @@ func (m *monitor) status() (firmwareapi.Status, error) {
 	return s, nil
 }
 
-func (m *monitor) tip(tip *consensus.State) (*firmwareapi.Tip, error) {
+func finality(s *consensus.Standing) firmwareapi.Finality {
+	f := firmwareapi.Finality{Signed: s.Tip.LastSigned, Certified: s.Certified.Height, Final: s.Final.Height}
+	if d, ok := s.Degraded(); ok {
+		f.Degraded = &firmwareapi.Degraded{Since: d.Since, Missing: firmwareapi.Confirmation(d.Missing), Message: d.String()}
+	}
+	return f
+}
+
+func (m *monitor) tip(standing *consensus.Standing) (*firmwareapi.Tip, error) {
+	tip := &standing.Tip
 	header, ok, err := m.chain.Header(tip.ID)
 	if err != nil || !ok {
 		return nil, err
@@ -197,22 +210,14 @@ func (m *monitor) tip(tip *consensus.State) (*firmwareapi.Tip, error) {
 	b := describe(m.net, tip.Height, &header)
 	return &firmwareapi.Tip{
 		Height: b.Height, ID: b.ID, Type: b.Type, Signer: b.Signer,
-		Time: time.Unix(int64(tip.Time), 0).UTC().Format(time.RFC3339), Status: confirmation(&header),
+		Time: time.Unix(int64(tip.Time), 0).UTC().Format(time.RFC3339), Status: firmwareapi.Confirmation(standing.Of(tip.Height)),
 	}, nil
-}
-
-// confirmation is what stands behind the tip: certificates are not part of the
-// rules yet, so nothing is more than signed.
-func confirmation(h *types.SignedHeader) firmwareapi.Confirmation {
-	if h.IsSigned() {
-		return firmwareapi.Signed
-	}
-	return firmwareapi.PoW
 }
 
 func (m *monitor) slot(tip *consensus.State) *firmwareapi.Slot {
 	next := (tip.Height/m.net.N + 1) * m.net.N
-	parent := consensus.State{Network: m.net, Height: next - 1}
+	parent := *tip // ranks hang on height and validator set alone
+	parent.Height = next - 1
 	s := &firmwareapi.Slot{
 		Height: next, BlocksUntil: next - tip.Height - 1,
 		State: firmwareapi.SlotWaiting, InTurn: int(parent.ValidatorOfRank(0)),
@@ -230,8 +235,9 @@ func (m *monitor) slot(tip *consensus.State) *firmwareapi.Slot {
 
 func stamp(seconds uint32) string { return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339) }
 
-func (m *monitor) lastSlots(tip *consensus.State) ([]firmwareapi.PastSlot, error) {
+func (m *monitor) lastSlots(standing *consensus.Standing) ([]firmwareapi.PastSlot, error) {
 	var list []firmwareapi.PastSlot
+	tip := &standing.Tip
 	for h := tip.Height - tip.Height%m.net.N; h > 0 && len(list) < slotHistory; h -= m.net.N {
 		b, ok, err := m.blockAt(h)
 		if err != nil {
@@ -240,7 +246,9 @@ func (m *monitor) lastSlots(tip *consensus.State) ([]firmwareapi.PastSlot, error
 		if !ok {
 			break // the tip moved meanwhile
 		}
-		list = append(list, firmwareapi.PastSlot{Height: h, Type: b.Type, Signer: b.Signer})
+		list = append(list, firmwareapi.PastSlot{
+			Height: h, Type: b.Type, Signer: b.Signer, Status: firmwareapi.Confirmation(standing.Of(h)),
+		})
 	}
 	return list, nil
 }
@@ -300,11 +308,23 @@ func (m *monitor) alerts(s *firmwareapi.Status, signer *signerState) []firmwarea
 	if signer.err != "" {
 		list = append(list, firmwareapi.Alert{Level: "error", Message: "signer: " + signer.err, Since: signer.since.UTC().Format(time.RFC3339)})
 	}
-	if len(s.LastSlots) > 0 && s.LastSlots[0].Type == "fallback" {
-		list = append(list, firmwareapi.Alert{
-			Level: "warning", Message: fmt.Sprintf("no validator signed slot %d: blocks are secured by work alone", s.LastSlots[0].Height),
-			Since: s.Tip.Time,
-		})
+	if d := s.Finality.Degraded; d != nil {
+		level := "warning"
+		if d.Missing == firmwareapi.Signed {
+			level = "error"
+		}
+		list = append(list, firmwareapi.Alert{Level: level, Message: d.Message, Since: m.timeAt(d.Since)})
 	}
 	return list
+}
+
+// timeAt returns the header time of the best chain's block at a height, or the
+// time of the clock when that cannot be told now.
+func (m *monitor) timeAt(height uint32) string {
+	if id, ok, err := m.chain.BestID(height); ok && err == nil {
+		if h, ok, err := m.chain.Header(id); ok && err == nil {
+			return stamp(h.Time)
+		}
+	}
+	return time.Now().UTC().Format(time.RFC3339)
 }

@@ -114,7 +114,8 @@ func (k *rig) writeConfigs(module string, keys []configs.SignerKey, threads int,
 	c.RPC.Listen, c.API.Listen, c.Stratum.Listen = k.rpc, "", k.stratum
 	c.Payout = k.net.Addresses.PubKeyHashAddress([20]byte{1})
 	c.Miner = configs.Miner{Threads: threads, Kernel: "generic", Nice: 10}
-	c.Signer.Socket = socket
+	// Only validators fill slots here: to leave one to others would be the end.
+	c.Signer.Socket, c.Signer.StartupWait = socket, false
 	if err := c.Write(filepath.Join(k.dir, "node.toml")); err != nil {
 		k.t.Fatal(err)
 	}

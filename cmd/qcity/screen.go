@@ -120,11 +120,20 @@ func (s *screen) render(st *firmwareapi.Status) []string {
 		fmt.Sprintf("%sqcity %s%s  network %s  up %s", bold, st.Network.Name, plain, short(st.Network.ID), up),
 	}
 	lines = append(lines, s.head...)
+	// Before everything that a small screen may have no room for.
+	for _, a := range st.Alerts {
+		colour := yellow
+		if a.Level == "error" {
+			colour = red
+		}
+		lines = append(lines, colour+"! "+printable(a.Message)+plain)
+	}
 	lines = append(lines, "")
 	if t := st.Tip; t != nil {
 		lines = append(lines, row("tip", "%s%d%s  %s  %s  %s", bold, t.Height, plain, short(t.ID), kindText(t.Type, t.Signer), s.ago(t.Time)))
 	}
 	lines = append(lines, row("slot", "%s", s.slotText(st.Slot)), row("last slots", "%s", strip(st.LastSlots)))
+	lines = append(lines, row("finality", "%s", finalityText(&st.Finality)))
 	lines = append(lines, row("signer", "%s", signerText(&st.Signer)))
 	lines = append(lines,
 		row("CPU miner", "%s", hashRate(st.HashRate)),
@@ -134,13 +143,6 @@ func (s *screen) render(st *firmwareapi.Status) []string {
 	for _, m := range st.Miners {
 		lines = append(lines, fmt.Sprintf("  %-20s %12s  %d accepted, %d rejected, difficulty %.6g  %s",
 			printable(m.Worker), hashRate(m.HashRate), m.Accepted, m.Rejected, m.Difficulty, printable(m.Agent)))
-	}
-	for _, a := range st.Alerts {
-		colour := yellow
-		if a.Level == "error" {
-			colour = red
-		}
-		lines = append(lines, colour+"! "+printable(a.Message)+plain)
 	}
 	return lines
 }
@@ -206,6 +208,17 @@ func (s *screen) slotText(sl *firmwareapi.Slot) string {
 		return fmt.Sprintf("%s%d missed: validators or miners, whoever is first%s", yellow, sl.Height, plain)
 	}
 	return fmt.Sprintf("%d after %d more blocks, validator %d in turn", sl.Height, sl.BlocksUntil, sl.InTurn)
+}
+
+// finalityText shows up to which slot the chain is how certain.
+func finalityText(f *firmwareapi.Finality) string {
+	slot := func(height uint32) string {
+		if height == 0 {
+			return "none"
+		}
+		return fmt.Sprint(height)
+	}
+	return fmt.Sprintf("slot %s final, %s certified, %s signed", slot(f.Final), slot(f.Certified), slot(f.Signed))
 }
 
 // strip shows who signed the last slots, oldest left; F is a fallback block.

@@ -14,6 +14,10 @@ type summary struct {
 	} `json:"network"`
 	Height uint32     `json:"height"`
 	Tip    types.Hash `json:"tip"`
+	// Heights of the newest signed, certified and final slot; 0: none yet.
+	Signed    uint32 `json:"signed"`
+	Certified uint32 `json:"certified"`
+	Final     uint32 `json:"final"`
 	// Blocks is the best chain from genesis on; Slots those of it at slots.
 	Blocks []block `json:"blocks"`
 	Slots  []block `json:"slots"`
@@ -41,14 +45,19 @@ func (m *monitor) summary() (*summary, error) {
 	if err := m.follow(); err != nil {
 		return nil, err
 	}
-	tip := m.chain.Tip()
-	s := &summary{Height: tip.Height, Tip: tip.ID, SecondsRunning: time.Since(m.started).Seconds(), Slots: []block{}, Shares: []workerShares{}}
+	standing := m.chain.Standing()
+	tip := &standing.Tip
+	s := &summary{
+		Height: tip.Height, Tip: tip.ID, Signed: tip.LastSigned, Certified: standing.Certified.Height, Final: standing.Final.Height,
+		SecondsRunning: time.Since(m.started).Seconds(), Slots: []block{}, Shares: []workerShares{},
+	}
 	s.Network.Name, s.Network.ID = m.net.Name, m.net.ID
 	for h := uint32(0); h <= tip.Height; h++ {
 		b, ok, err := m.blockAt(h)
 		if err != nil || !ok {
 			return nil, err
 		}
+		b.Status = standing.Of(h)
 		s.Blocks = append(s.Blocks, b)
 		if m.net.IsSlot(h) {
 			s.Slots = append(s.Slots, b)
