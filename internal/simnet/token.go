@@ -1,0 +1,63 @@
+package simnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"qcitycoin.org/qcity/node"
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/consensus/chaingen"
+	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer"
+)
+
+// secret returns validator key i.
+func secret(i int) chaingen.Key { return chaingen.ValidatorKey(types.Secp256k1, i) }
+
+// token is a signer.Token in software.
+type token map[types.PublicKey]chaingen.Key
+
+func newToken(numbers []int) (token, []types.PublicKey) {
+	t, list := make(token), chaingen.PublicKeys(types.Secp256k1, numbers...)
+	for i, k := range list {
+		t[k] = secret(numbers[i])
+	}
+	return t, list
+}
+
+func (t token) Ready(types.PublicKey) error { return nil }
+
+func (t token) Sign(_ context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error) {
+	return t[key].Sign(digest), nil
+}
+
+// seat is the signer as its node sees it, without the socket in between.
+type seat struct {
+	service *signer.Service
+	keys    []types.PublicKey
+}
+
+func (s seat) Keys(context.Context) ([]types.PublicKey, error) { return s.keys, nil }
+
+func (s seat) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
+	return signature(s.service.SignSlot(ctx, signer.NewRequest(p)))
+}
+
+func (s seat) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error) {
+	return signature(s.service.Attest(ctx, signer.NewVoteRequest(b)))
+}
+
+// signature says in the node's terms what the signer answered, as the program does.
+func signature(resp signer.Response, err error) ([64]byte, error) {
+	if err != nil {
+		var refusal *signer.Refusal
+		temporary := errors.Is(err, signer.RuleFuture) || errors.Is(err, signer.RuleRate)
+		if errors.As(err, &refusal) && !temporary {
+			err = fmt.Errorf("%w: %w", node.ErrRefused, err)
+		}
+		return [64]byte{}, err
+	}
+	sig, err := resp.BlockSig()
+	return sig.Signature, err
+}
