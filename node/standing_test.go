@@ -41,17 +41,6 @@ func (f *standingFake) set(height, signed, certified, final uint32) {
 	f.changed = make(chan struct{})
 }
 
-// logLines keeps level and message of what is logged.
-type logLines struct{ lines []string }
-
-func (*logLines) Enabled(context.Context, slog.Level) bool { return true }
-func (l *logLines) WithAttrs([]slog.Attr) slog.Handler     { return l }
-func (l *logLines) WithGroup(string) slog.Handler          { return l }
-func (l *logLines) Handle(_ context.Context, r slog.Record) error {
-	l.lines = append(l.lines, r.Level.String()+" "+r.Message)
-	return nil
-}
-
 // TestWatchStanding: what the validators begin to owe is a warning, once; so is
 // that all is well again, which is none.
 func TestWatchStanding(t *testing.T) {

@@ -36,6 +36,7 @@ type voter struct {
 type voted struct {
 	target consensus.Checkpoint
 	keys   []types.PublicKey // that have voted, or never will
+	all    bool              // those are all keys that were ready when last asked
 	said   map[string]bool
 }
 
@@ -71,11 +72,14 @@ func (v *voter) vote(ctx context.Context) bool {
 		v.done = voted{target: vote.Link.Target}
 	}
 	keys, err := v.signer.Keys(ctx)
+	if err != nil && v.done.all {
+		return true // nobody is missed
+	}
 	if err != nil {
 		v.warn(ctx, fmt.Errorf("ask signer for its keys: %w", err))
 		return false
 	}
-	complete := true
+	v.done.all = true
 	for _, k := range keys {
 		index, may := vote.Parent.Voters().Index(k)
 		if !may || slices.Contains(v.done.keys, k) {
@@ -86,11 +90,11 @@ func (v *voter) vote(ctx context.Context) bool {
 		case err == nil || errors.Is(err, ErrRefused):
 			v.done.keys = append(v.done.keys, k)
 		default:
-			complete = false
+			v.done.all = false
 		}
 		v.warn(ctx, err)
 	}
-	return complete
+	return v.done.all
 }
 
 // attest has one key vote and counts the vote.

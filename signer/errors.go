@@ -22,7 +22,7 @@ const (
 	RuleKeyNotHeld Rule = "key-not-held"
 	// RuleFuture: the header's time is too far ahead of our clock; temporary.
 	RuleFuture = Rule(consensus.RuleTimeFuture)
-	// RuleStale: by our clock the slot closed to validators already.
+	// RuleStale: the parent is so old by our clock that its branch was left long ago.
 	RuleStale Rule = "slot-stale"
 	// RuleRate: more signatures were asked for than the configured rate; temporary.
 	RuleRate Rule = "rate-limit"

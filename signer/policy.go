@@ -67,11 +67,18 @@ func (p *policy) clock(prop *consensus.Proposal, now time.Time) error {
 	if err := p.future(&prop.Header, now); err != nil {
 		return err
 	}
-	if age := now.Unix() - int64(prop.Parent.Time); age > int64(p.network.SlotCloseSeconds) {
-		return refuse(RuleStale, "the parent's time is %d s ago, the slot closed to validators after %d s: check both clocks", age, p.network.SlotCloseSeconds)
+	limit := staleWindows * int64(p.network.SlotCloseSeconds)
+	if age := now.Unix() - int64(prop.Parent.Time); age > limit {
+		return refuse(RuleStale, "the parent's time is %d s ago, more than %d s: check both clocks", age, limit)
 	}
 	return nil
 }
+
+// staleWindows is how many slot windows after its parent's time a slot may still
+// be signed. The node, which sees when the parent arrived, stops after one. The
+// signer sees only times that the miners of an interval chose: who dates all his
+// blocks back must not have the slot expire for the validators.
+const staleWindows = 12
 
 // rate applies the rate limit, and spends from it.
 func (p *policy) rate(now time.Time) error {

@@ -125,6 +125,9 @@ func TestJournalForgetsVotes(t *testing.T) {
 	const slots = keptSlots + 20
 	for h := uint32(1); h <= slots; h++ {
 		for i, key := range keys[:2] {
+			if i == 1 && h > 10 { // the other key has a few, at the same heights
+				continue
+			}
 			l := linkOf(h-1, 1, h, 1)
 			mustVote(t, j, key, l)
 			if h == 2 { // never sealed
@@ -135,28 +138,24 @@ func TestJournalForgetsVotes(t *testing.T) {
 			}
 		}
 	}
+	key := keys[0].public
 	check := func(j *Journal) {
 		t.Helper()
-		if n := len(j.mem.keys[keys[0].public].votes); n != keptSlots {
+		if n := len(j.mem.keys[key].votes); n != keptSlots {
 			t.Fatalf("%d votes in memory", n)
 		}
-		for i, key := range keys[:2] {
-			for _, h := range []uint32{1, 5, slots - keptSlots, slots - keptSlots + 1, slots} {
-				sig, ok, err := j.SealedVote(key.public, linkOf(h-1, 1, h, 1))
-				if err != nil || !ok || sig != [64]byte{byte(h), byte(h >> 8), byte(i)} {
-					t.Fatalf("old seal %x, %v, %v", sig[:3], ok, err)
-				}
-			}
-			for _, l := range []consensus.Link{linkOf(4, 1, 5, 2), linkOf(3, 1, 5, 1), linkOf(1, 1, 2, 1)} {
-				if _, ok, err := j.SealedVote(key.public, l); ok || err != nil {
-					t.Fatalf("%+v is sealed: %v, %v", l, ok, err)
-				}
-				_, err := j.ClaimVote(key.public, l)
-				wantRule(t, err, Rule(consensus.RuleVoteTarget))
+		for _, h := range []uint32{5, slots - keptSlots, slots - keptSlots + 1, slots} {
+			sig, ok, err := j.SealedVote(key, linkOf(h-1, 1, h, 1))
+			if err != nil || !ok || sig != [64]byte{byte(h), byte(h >> 8)} {
+				t.Fatalf("old seal %x, %v, %v", sig[:3], ok, err)
 			}
 		}
-		if _, ok, err := j.SealedVote(keys[2].public, linkOf(4, 1, 5, 1)); ok || err != nil {
-			t.Fatalf("a key that never voted: %v, %v", ok, err)
+		for _, l := range []consensus.Link{linkOf(4, 1, 5, 2), linkOf(3, 1, 5, 1), linkOf(1, 1, 2, 1)} {
+			if _, ok, err := j.SealedVote(key, l); ok || err != nil {
+				t.Fatalf("%+v is sealed: %v, %v", l, ok, err)
+			}
+			_, err := j.ClaimVote(key, l)
+			wantRule(t, err, Rule(consensus.RuleVoteTarget))
 		}
 	}
 	check(j)

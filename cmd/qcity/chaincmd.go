@@ -155,7 +155,12 @@ the first line also prove what no block carries yet. The node must not be runnin
 				defer func() { err = errors.Join(err, f.Close()) }()
 				w = f
 			}
-			return exportChain(cmd.Context(), w, net, s)
+			certificates, err := s.Certificates()
+			if err != nil {
+				return fmt.Errorf("read certificates: %w", err)
+			}
+			blockAt := func(height uint32) (*types.Block, bool, error) { return blockAtHeight(s, height) }
+			return exportChain(cmd.Context(), w, net, certificates, blockAt)
 		},
 	}
 	c.Flags().StringVar(&dir, "data", "", "data directory")
@@ -165,7 +170,7 @@ the first line also prove what no block carries yet. The node must not be runnin
 	return c
 }
 
-// exportNetwork is the first line of an export.
+// exportNetwork is the network in an export.
 type exportNetwork struct {
 	ID               types.Hash        `json:"id"`
 	Name             string            `json:"name"`
@@ -199,18 +204,26 @@ type exportBlock struct {
 	Tx          []string `json:"tx"`
 }
 
-func exportChain(ctx context.Context, w io.Writer, net *consensus.Network, s *store.Store) error {
+// exportHead is the first line of an export.
+type exportHead struct {
+	Network      exportNetwork `json:"network"`
+	Certificates []string      `json:"certificates"` // hex, by ascending target
+}
+
+// exportChain writes the blocks from genesis on, as far as there are any.
+func exportChain(ctx context.Context, w io.Writer, net *consensus.Network, certificates []consensus.Certificate, blockAt func(height uint32) (*types.Block, bool, error)) error {
 	buffered := bufio.NewWriterSize(w, 1<<20)
 	e := json.NewEncoder(buffered)
-	certificates, err := newestCertificates(s)
-	if err != nil {
-		return err
+	head := exportHead{Network: describeNetwork(net), Certificates: make([]string, len(certificates))}
+	slices.SortFunc(certificates, func(a, b consensus.Certificate) int { return cmp.Compare(a.Target.Height, b.Target.Height) })
+	for i := range certificates {
+		head.Certificates[i] = hex.EncodeToString(certificates[i].AppendTo(nil))
 	}
-	if err := e.Encode(map[string]any{"network": describeNetwork(net), "certificates": certificates}); err != nil {
+	if err := e.Encode(head); err != nil {
 		return fmt.Errorf("write export: %w", err)
 	}
 	for height := uint32(0); ctx.Err() == nil; height++ {
-		b, ok, err := blockAtHeight(s, height)
+		b, ok, err := blockAt(height)
 		if err != nil {
 			return fmt.Errorf("read block %d: %w", height, err)
 		}
@@ -233,20 +246,6 @@ func exportChain(ctx context.Context, w io.Writer, net *consensus.Network, s *st
 		}
 	}
 	return ctx.Err()
-}
-
-// newestCertificates returns what the node keeps, in hex, by ascending target.
-func newestCertificates(s *store.Store) ([]string, error) {
-	list, err := s.Certificates()
-	if err != nil {
-		return nil, fmt.Errorf("read certificates: %w", err)
-	}
-	slices.SortFunc(list, func(a, b consensus.Certificate) int { return cmp.Compare(a.Target.Height, b.Target.Height) })
-	digits := make([]string, len(list))
-	for i := range list {
-		digits[i] = hex.EncodeToString(list[i].AppendTo(nil))
-	}
-	return digits, nil
 }
 
 func blockAtHeight(s *store.Store, height uint32) (*types.Block, bool, error) {

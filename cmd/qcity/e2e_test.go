@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"qcitycoin.org/qcity/configs"
+	firmwareapi "qcitycoin.org/qcity/firmware-api"
 )
 
 // bin is the folder of the programs under test, built as `make build` does.
@@ -104,66 +107,124 @@ func TestDemo(t *testing.T) {
 	if first.Hashes == 0 || first.Kernel == "" || first.SecondsToFirstSignedBlock == nil {
 		t.Fatalf("the summary lacks what the miner did: %+v", first)
 	}
-	second := demo(t, dir, int(first.Height)+2)
-	if diff := cmp.Diff(first.Blocks, second.Blocks[:len(first.Blocks)]); diff != "" {
-		t.Fatalf("the second start did not resume the chain: %s", diff)
-	}
-	if second.SecondsToFirstSignedBlock != nil && second.Height < 20 {
+	resumed := demo(t, dir, int(first.Height)+2)
+	if resumed.SecondsToFirstSignedBlock != nil && resumed.Height < 20 {
 		t.Fatal("a signed block was counted that came before this start")
 	}
+	watchDemo(t, dir)
+	second := demo(t, dir, int(resumed.Height)+1)
+	for i, b := range first.Blocks {
+		again := second.Blocks[i]
+		again.Status = b.Status // it may have risen
+		if diff := cmp.Diff(b, again); diff != "" {
+			t.Fatalf("a later start did not resume the chain: %s", diff)
+		}
+	}
+	checkStatuses(t, &second)
+	if second.Final < 10 || second.Certified < 20 {
+		t.Errorf("slot %d is certified and %d final after a restart, at height %d", second.Certified, second.Final, second.Height)
+	}
 
+	type slot struct {
+		Height uint32
+		ID     string
+	}
 	stdout, stderr, code := qcity(t, "chain", "verify", "--data", dir, "--json")
 	var report struct {
-		Height uint32
-		Blocks int
+		Height           uint32
+		Blocks           int
+		Certified, Final slot
 	}
 	if err := json.Unmarshal([]byte(must0(t, stdout, stderr, code)), &report); err != nil || report.Height != second.Height || report.Blocks != int(second.Height)+1 {
 		t.Fatalf("verify: %v, %s", err, stdout)
 	}
-	stdout, stderr, code = qcity(t, "chain", "export", "--data", dir)
-	checkOutside(t, must0(t, stdout, stderr, code), &second)
-}
-
-// checkOutside has an export checked by a program that shares no code with the node.
-func checkOutside(t *testing.T, export string, want *summary) {
-	t.Helper()
-	check := exec.Command("node", filepath.Join("..", "..", "internal", "interop", "bitcoinjs", "check-chain.mjs"))
-	check.Stdin = strings.NewReader(export)
-	out, err := check.CombinedOutput()
-	if err != nil {
-		t.Fatalf("the outside check of the export: %v: %s", err, out)
-	}
-	var seen struct {
-		Blocks, Signed int
-		Tip            string
-	}
-	if err := json.Unmarshal(out, &seen); err != nil {
-		t.Fatal(err)
-	}
-	signed := 0
-	for _, s := range want.Slots {
-		if s.Type == "signed" {
-			signed++
+	for _, s := range []slot{report.Certified, report.Final} {
+		if want := second.Blocks[s.Height]; s.ID != want.ID || s.Height > second.Certified {
+			t.Errorf("verify names slot %+v, block %s; the node knew %d certified, %d final", s, want.ID, second.Certified, second.Final)
 		}
 	}
-	if seen.Blocks != len(want.Blocks) || seen.Signed != signed || seen.Tip != want.Tip.String() {
-		t.Fatalf("the outside check saw %+v, want %d blocks, %d signed, tip %s", seen, len(want.Blocks), signed, want.Tip)
+	if report.Certified.Height < 10 || report.Final.Height > second.Final {
+		t.Errorf("the blocks prove slots %d and %d, the node knew %d and %d", report.Certified.Height, report.Final.Height, second.Certified, second.Final)
 	}
+	stdout, stderr, code = qcity(t, "chain", "verify", "--data", dir)
+	if want := fmt.Sprintf("certified up to %d and final up to %d by the votes in the blocks", report.Certified.Height, report.Final.Height); !strings.Contains(must0(t, stdout, stderr, code), want) {
+		t.Errorf("verify says %q, want %q", stdout, want)
+	}
+	stdout, stderr, code = qcity(t, "chain", "export", "--data", dir)
+	seen := checkOutside(t, must0(t, stdout, stderr, code), &second)
+	if seen.Proven.Certified.Height != report.Certified.Height || seen.Proven.Final.Height != report.Final.Height {
+		t.Errorf("from the blocks the outside check derives %+v, verify %+v and %+v", seen.Proven, report.Certified, report.Final)
+	}
+}
 
-	// The check itself must be able to fail: change one digit of a signature.
-	i := strings.Index(export, `"vchBlockSig":"0`)
-	for !strings.HasPrefix(export[i:], `"vchBlockSig":"0`) || strings.HasPrefix(export[i:], `"vchBlockSig":""`) {
-		i++
+// watchDemo runs a demo until a slot is final and compares what API and RPC say.
+func watchDemo(t *testing.T, dir string) {
+	t.Helper()
+	p := &process{t: t, args: demoArgs(dir, 1_000_000)}
+	p.start()
+	address := func(name string) (url string) {
+		until(t, "the demo says where its "+name+" is", func() bool {
+			_, rest, ok := strings.Cut(p.tail(), " "+name+"=")
+			url, _, _ = strings.Cut(rest, " ")
+			return ok
+		})
+		return url
 	}
-	at := i + len(`"vchBlockSig":"0100`)
-	digit := "0"
-	if export[at] == '0' {
-		digit = "1"
+	status := address("status")
+	k := rig{t: t, dir: dir, rpc: strings.TrimPrefix(address("rpc"), "http://")}
+	var st firmwareapi.Status
+	until(t, "a slot is final", func() bool {
+		resp, err := http.Get(status)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		if err := json.NewDecoder(resp.Body).Decode(&st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Finality.Final > 0
+	})
+	f := st.Finality
+	if f.Final > f.Certified || f.Certified > f.Signed || f.Signed > st.Tip.Height || f.Final%10 != 0 || f.Certified < f.Final+10 {
+		t.Errorf("slots %+v at height %d", f, st.Tip.Height)
 	}
-	forged := exec.Command("node", check.Args[1:]...)
-	forged.Stdin = strings.NewReader(export[:at] + digit + export[at+1:])
-	if out, err := forged.CombinedOutput(); err == nil || !strings.Contains(string(out), "C5") {
-		t.Fatalf("a forged signature passed the outside check: %v, %s", err, out)
+	for _, s := range st.LastSlots {
+		if want := confirmation(s.Height, f.Signed, f.Certified, f.Final); string(s.Status) != want {
+			t.Errorf("slot %d is %s, want %s of %+v", s.Height, s.Status, want, f)
+		}
+	}
+	var info struct {
+		Certified, Final struct{ Height uint32 }
+		Degraded         *struct{ Message string }
+	}
+	if err := k.call(&info, "getfinality"); err != nil || info.Final.Height < f.Final || info.Certified.Height < f.Certified {
+		t.Errorf("getfinality answers %+v (%v) after %+v", info, err, f)
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait() // the height was not reached
+}
+
+// confirmation is what stands behind a block, by the newest slots.
+func confirmation(height, signed, certified, final uint32) string {
+	switch {
+	case height <= final:
+		return "final"
+	case height <= certified:
+		return "certified"
+	case height <= signed:
+		return "signed"
+	}
+	return "pow"
+}
+
+func checkStatuses(t *testing.T, s *summary) {
+	t.Helper()
+	for _, b := range append(slices.Clone(s.Blocks), s.Slots...) {
+		if want := confirmation(b.Height, s.Signed, s.Certified, s.Final); string(b.Status) != want {
+			t.Errorf("block %d is %s, want %s: slots %d, %d, %d", b.Height, b.Status, want, s.Signed, s.Certified, s.Final)
+		}
 	}
 }
 

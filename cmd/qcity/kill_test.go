@@ -1,22 +1,18 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/store"
 	"qcitycoin.org/qcity/node/types"
 )
@@ -29,8 +25,8 @@ const kills = 300
 // tokens and kills one of them, again and again, at random moments and in the
 // middle of signing. A proxy on the socket between node and signer records
 // every signature that ever leaves the signer. In the end no slot may have
-// two, no block that the node once showed as its best may be gone, and the
-// database must obey the rules.
+// two, no key may have cast two votes that S1 or S2 forbids, no block that the
+// node once showed as its best may be gone, and the database must obey the rules.
 func TestKill(t *testing.T) {
 	// Pdeathsig follows the thread that starts a process.
 	runtime.LockOSThread()
@@ -198,6 +194,7 @@ func (k *killer) check() {
 		}
 	}
 	k.tap.check(k.t)
+	k.checkVotes(s)
 	last := k.reported[len(k.reported)-1]
 	if len(k.tap.released) < 10 || len(signedAt) < 10 {
 		k.t.Errorf("only %d signatures were released: the test saw too little", len(k.tap.released))
@@ -206,120 +203,54 @@ func (k *killer) check() {
 		k.killed, last.height, len(signedAt), fallbacks, len(k.tap.released), k.tap.answers)
 }
 
-// tap is a proxy on the signer's socket that keeps what passes.
-type tap struct {
-	requests chan struct{} // one for a sign request that passes, if somebody waits
-
-	mu       sync.Mutex
-	released map[uint32]map[string]bool // by height: header ‖ index ‖ signature
-	answers  int
-}
-
-func newTap(t *testing.T, listen, upstream string) *tap {
-	l, err := net.Listen("unix", listen)
+// checkVotes holds the certificates that the node keeps, and those in its
+// blocks, to the votes that passed the proxy.
+func (k *killer) checkVotes(s *store.Store) {
+	certificates, err := s.Certificates()
 	if err != nil {
-		t.Fatal(err)
+		k.t.Fatal(err)
 	}
-	p := &tap{requests: make(chan struct{}), released: make(map[uint32]map[string]bool)}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { p.serve(c, upstream) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		wg.Wait()
-	})
-	return p
-}
-
-func (p *tap) serve(node net.Conn, upstream string) {
-	defer node.Close()
-	signer, err := net.Dial("unix", upstream)
-	if err != nil {
-		return
-	}
-	defer signer.Close()
-	from, back := bufio.NewReader(node), bufio.NewReader(signer)
-	for {
-		request, err := from.ReadBytes('\n')
+	var proven *consensus.Authority
+	for height := uint32(1); ; height++ {
+		b, ok, err := blockAtHeight(s, height)
 		if err != nil {
-			return
+			k.t.Fatal(err)
 		}
-		if bytes.Contains(request, []byte(`"sign_slot"`)) {
-			select {
-			case p.requests <- struct{}{}:
+		if !ok {
+			break
+		}
+		if !b.IsSigned() {
+			continue
+		}
+		records, err := consensus.Records(b.Transactions[0])
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		for _, r := range records {
+			switch r := r.(type) {
+			case *consensus.Certificate:
+				certificates = append(certificates, *r)
 			default:
+				k.t.Errorf("slot %d carries %T: somebody was accused", height, r)
 			}
 		}
-		if _, err := signer.Write(request); err != nil {
-			return
-		}
-		answer, err := back.ReadBytes('\n')
+		e, _, err := s.Entry(b.Header.ID())
 		if err != nil {
-			return
+			k.t.Fatal(err)
 		}
-		// Recorded before it is passed on: it has left the signer.
-		p.record(request, answer)
-		if _, err := node.Write(answer); err != nil {
-			return
-		}
+		proven = e.State.Proven()
 	}
-}
-
-func (p *tap) record(request, answer []byte) {
-	var q struct {
-		Method string
-		Params struct {
-			Height uint32
-			Index  uint8
-			Header string
+	counted := 0
+	for i := range certificates {
+		for _, v := range certificates[i].Attestations() {
+			k.tap.votes.expect(k.t, k.net.Validators[v.Index], v)
+			counted++
 		}
 	}
-	var a struct {
-		Result *struct{ Signature string }
-	}
-	if json.Unmarshal(request, &q) != nil || json.Unmarshal(answer, &a) != nil || q.Method != "sign_slot" || a.Result == nil {
+	if proven == nil || proven.Final.Height == 0 {
+		k.t.Error("the blocks prove no slot final: the test saw too little")
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.released[q.Params.Height] == nil {
-		p.released[q.Params.Height] = make(map[string]bool)
-	}
-	p.released[q.Params.Height][fmt.Sprintf("%s %d %s", q.Params.Header, q.Params.Index, a.Result.Signature)] = true
-	p.answers++
-}
-
-// waitRequest waits until the node asks for a signature.
-func (p *tap) waitRequest(t *testing.T) {
-	t.Helper()
-	select {
-	case <-p.requests:
-	case <-time.After(limit):
-		t.Fatal("the node does not ask for signatures any more")
-	}
-}
-
-// expect checks that a signed block of the chain is one that was recorded.
-func (p *tap) expect(t *testing.T, height uint32, h *types.SignedHeader) {
-	t.Helper()
-	want := fmt.Sprintf("%x %d %x", h.Header.Bytes(), h.VchBlockSig[0], h.VchBlockSig[1:])
-	if !p.released[height][want] {
-		t.Errorf("the block of slot %d carries a signature that did not pass the proxy", height)
-	}
-}
-
-func (p *tap) check(t *testing.T) {
-	t.Helper()
-	for height, all := range p.released {
-		if len(all) != 1 {
-			t.Errorf("slot %d: %d different signatures left the signer: %v", height, len(all), all)
-		}
-	}
+	k.t.Logf("slot %d proven certified, %d final; %d votes left the signer %d times, %d counted in %d certificates",
+		proven.Certified().Height, proven.Final.Height, k.tap.votes.count(), k.tap.votes.answers, counted, len(certificates))
 }

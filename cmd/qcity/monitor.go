@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -130,7 +131,7 @@ func (m *monitor) pollSigner(ctx context.Context) {
 	if err != nil {
 		// The keys stay known: blocks that arrive meanwhile are still ours.
 		state = m.signerState
-		state.connected, state.err = false, err.Error()
+		state.connected, state.err = false, strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	if state.err != m.signerState.err || state.since.IsZero() {
 		state.since = time.Now()

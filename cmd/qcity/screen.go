@@ -119,8 +119,7 @@ func (s *screen) render(st *firmwareapi.Status) []string {
 	lines := []string{
 		fmt.Sprintf("%sqcity %s%s  network %s  up %s", bold, st.Network.Name, plain, short(st.Network.ID), up),
 	}
-	lines = append(lines, s.head...)
-	// Before everything that a small screen may have no room for.
+	// First of all: a small screen has no room for the rest.
 	for _, a := range st.Alerts {
 		colour := yellow
 		if a.Level == "error" {
@@ -128,6 +127,7 @@ func (s *screen) render(st *firmwareapi.Status) []string {
 		}
 		lines = append(lines, colour+"! "+printable(a.Message)+plain)
 	}
+	lines = append(lines, s.head...)
 	lines = append(lines, "")
 	if t := st.Tip; t != nil {
 		lines = append(lines, row("tip", "%s%d%s  %s  %s  %s", bold, t.Height, plain, short(t.ID), kindText(t.Type, t.Signer), s.ago(t.Time)))
@@ -212,13 +212,13 @@ func (s *screen) slotText(sl *firmwareapi.Slot) string {
 
 // finalityText shows up to which slot the chain is how certain.
 func finalityText(f *firmwareapi.Finality) string {
-	slot := func(height uint32) string {
-		if height == 0 {
-			return "none"
+	up := func(to uint32) string {
+		if to == 0 {
+			return "none yet"
 		}
-		return fmt.Sprint(height)
+		return fmt.Sprintf("slot %d", to)
 	}
-	return fmt.Sprintf("slot %s final, %s certified, %s signed", slot(f.Final), slot(f.Certified), slot(f.Signed))
+	return fmt.Sprintf("final %s, certified %s, signed %s", up(f.Final), up(f.Certified), up(f.Signed))
 }
 
 // strip shows who signed the last slots, oldest left; F is a fallback block.

@@ -2,22 +2,12 @@
 // nothing with the node: docs/protocol.md, other people's hashes and curves.
 // Prints a summary; exits 1 with the first rule that does not hold.
 import { readFileSync } from 'node:fs'
-import { createHash } from 'node:crypto'
-import { secp256k1 } from '@noble/curves/secp256k1'
-import { p256 } from '@noble/curves/p256'
 import * as bitcoin from 'bitcoinjs-lib'
-
-const sha256 = (...parts) => parts.reduce((h, p) => h.update(p), createHash('sha256')).digest()
-const sha256d = (b) => sha256(sha256(b))
-const tagged = (tag, ...parts) => sha256(sha256(tag), sha256(tag), ...parts)
-const reversed = (b) => Buffer.from(b).reverse()
-const display = (b) => reversed(b).toString('hex')
-const u32 = (n) => { const b = Buffer.alloc(4); b.writeUInt32LE(n); return b }
-const number = (b) => BigInt('0x' + Buffer.from(b).toString('hex'))
+import { algorithms, display, must, number, reversed, sha256d, tagged } from './bytes.mjs'
+import { Authority, readCertificate, readRecords } from './authority.mjs'
 
 const lines = readFileSync(0, 'utf8').trimEnd().split('\n').map((l) => JSON.parse(l))
-const net = lines.shift().network
-const must = (ok, what) => { if (!ok) { console.error(what); process.exit(1) } }
+const { network: net, certificates } = lines.shift()
 
 const expand = (bits) => {
   const exponent = bits >>> 24, mantissa = BigInt(bits & 0x7fffff)
@@ -45,11 +35,10 @@ const asert = (height, time) => {
   return compact(next > limit ? limit : next)
 }
 
-const keys = net.validators.map((v) => ({ algorithm: v.algorithm, key: Buffer.from(v.publicKey, 'hex') }))
-const code = { secp256k1: 1, p256: 2 }
-const setID = tagged('qcity/validators', u32(0), ...keys.map((k) => Buffer.concat([Buffer.from([code[k.algorithm]]), k.key])))
 const networkID = reversed(Buffer.from(net.id, 'hex'))
 must(lines[0].id === net.id, 'the network id is not the id of block 0')
+const authority = new Authority(net, networkID, net.validators.map((v) =>
+  Buffer.concat([Buffer.from([algorithms[v.algorithm]]), Buffer.from(v.publicKey, 'hex')])))
 
 const merkle = (ids) => {
   while (ids.length > 1) {
@@ -61,7 +50,7 @@ const merkle = (ids) => {
 }
 
 const coins = new Map() // outpoint → value
-let parent, signed = 0, transactions = 0
+let parent, signed = 0, transactions = 0, records = 0
 lines.forEach((line, height) => {
   const where = `block ${height}: `
   const header = Buffer.from(line.header, 'hex'), sig = Buffer.from(line.vchBlockSig, 'hex')
@@ -88,13 +77,11 @@ lines.forEach((line, height) => {
     must(!slot || time > parent.time + net.slotOpenSeconds, where + 'fallback too early (C4)')
     must(line.type === (slot ? 'fallback' : 'mined') && line.signer === null, where + 'type')
   } else {
-    const n = keys.length, index = sig[0]
+    const n = authority.signers.keys.length, index = sig[0]
     must(slot && sig.length === 65 && index < n && nonce === 0, where + 'signed block form (C3)')
     const rank = (((index - height / net.n) % n) + n) % n
     must(time >= parent.time + rank * net.rankStepSeconds && time <= parent.time + net.slotCloseSeconds, where + 'slot window (C3)')
-    const digest = tagged('qcity/poo/block', networkID, setID, u32(height), hash)
-    const curve = keys[index].algorithm === 'p256' ? p256 : secp256k1
-    must(curve.verify(sig.subarray(1), digest, keys[index].key, { lowS: true }), where + 'signature (C5)')
+    authority.signature(height, hash, index, sig.subarray(1), where)
     must(line.type === 'signed' && line.signer === index, where + 'type')
     signed++
   }
@@ -119,14 +106,30 @@ lines.forEach((line, height) => {
     const subsidy = Math.floor(net.subsidy / 2 ** Math.floor(height / net.halvingInterval))
     must(paid <= subsidy + fees, where + 'coinbase pays too much')
   } else {
-    const key = keys[sig[0]]
-    const want = key.algorithm === 'p256'
-      ? Buffer.concat([Buffer.from([34, 2]), key.key, Buffer.from([0xac])])
-      : Buffer.concat([Buffer.from([33]), key.key, Buffer.from([0xac])])
+    const key = authority.signers.keys[sig[0]], isP256 = key[0] === algorithms.p256
+    const want = Buffer.concat([Buffer.from(isP256 ? [34, 2] : [33]), key.subarray(1), Buffer.from([0xac])])
     must(first.outs.length >= 2 && first.outs.length <= 3 && first.outs[0].value === 0 && first.outs[0].script.length === 0 &&
       first.outs[1].value === fees && first.outs[1].script.equals(want), where + 'CoinOnline')
+    const data = first.outs[2]
+    must(!data || data.value === 0, where + 'data output')
+    const carried = data ? readRecords(data.script, where) : []
+    records += carried.length
+    authority.block(height, hash, carried)
   }
   first.outs.forEach((out, i) => coins.set(first.getId() + ':' + i, out.value))
   parent = { hash, time }
 })
-console.log(JSON.stringify({ blocks: lines.length, signed, transactions, tip: display(parent.hash) }))
+const name = (c) => ({ height: c.height, id: display(c.id) })
+const proven = { certified: authority.slots.findLast((s) => s.certified) ?? authority.final, final: authority.final }
+const alone = authority.tally() // by votes in blocks: counted another way, it is the same
+must(alone.certified.height === proven.certified.height && alone.final.height === proven.final.height,
+  'the chain and the count of its votes differ: the check itself is wrong')
+const elsewhere = certificates.map((c, i) => authority.known(readCertificate(Buffer.from(c, 'hex'), `certificate ${i}`), `certificate ${i}`))
+const all = authority.tally()
+console.log(JSON.stringify({
+  blocks: lines.length, signed, transactions, tip: display(parent.hash), records,
+  certificates: elsewhere.filter((on) => on).length,
+  proven: { certified: name(proven.certified), final: name(proven.final) },
+  certified: name(all.certified), final: name(all.final),
+  set: authority.signers.number, handover: authority.next !== null, disabled: authority.disabled.length,
+}))
