@@ -36,6 +36,7 @@ type slotChain interface {
 	AddBlock(b *types.Block) (chain.Result, error)
 	Changed() <-chan struct{}
 	Heard(since time.Time) []types.PublicKey
+	Closed(parent *consensus.State) bool
 }
 
 // proposer builds the unsigned block of a slot.
@@ -52,9 +53,12 @@ type slotDriver struct {
 	now      func() time.Time
 	log      *slog.Logger
 	// wait leaves the first slot to others (S5): should a copy of these keys be
-	// at work elsewhere, it shows before this one signs.
-	wait bool
-	left uint32 // height of that slot, 0 before it came
+	// at work elsewhere, it shows before this one signs or votes.
+	wait    bool
+	started time.Time
+	left    uint32 // height of that slot, 0 before it came
+	// free is called when this box may vote, too.
+	free func()
 }
 
 const (
@@ -70,10 +74,14 @@ const (
 
 // run signs slots until ctx ends.
 func (d *slotDriver) run(ctx context.Context) error {
+	d.started = d.now()
+	if !d.wait {
+		d.free()
+	}
 	for {
 		changed := d.chain.Changed()
 		tip := d.chain.Tip()
-		if tip.ChildIsSlot() && !d.leaves(&tip) {
+		if tip.ChildIsSlot() && !d.leaves(ctx, &tip) {
 			d.signUntil(ctx, changed, tip)
 		}
 		select {
@@ -85,17 +93,42 @@ func (d *slotDriver) run(ctx context.Context) error {
 }
 
 // leaves reports whether the slot after parent is left to others (S5). It is the
-// first one that was open: those a node passes while it catches up are over.
-func (d *slotDriver) leaves(parent *consensus.State) bool {
+// first one that was open: those a node passes while it catches up are over. A
+// box whose keys showed themselves meanwhile leaves every slot.
+func (d *slotDriver) leaves(ctx context.Context, parent *consensus.State) bool {
 	height := parent.ChildHeight()
-	if !d.wait || (d.left == 0 && d.closed(parent)) {
+	switch {
+	case !d.wait:
 		return false
-	}
-	if d.left == 0 {
+	case d.left == 0 && d.chain.Closed(parent):
+		return true
+	case d.left == 0:
 		d.left = height
 		d.log.Info("leaving the first slot after the start to others", "height", height)
 	}
-	return height <= d.left
+	if height <= d.left || d.doubled(ctx) {
+		return true
+	}
+	d.wait = false
+	d.free()
+	return false
+}
+
+// doubled reports whether one of this box's keys, which have done nothing since
+// the start, signed or voted for a slot since then.
+func (d *slotDriver) doubled(ctx context.Context) bool {
+	keys, err := d.signer.Keys(ctx)
+	if err != nil {
+		d.log.Warn("leaving this slot to others: cannot ask signer for its keys", "err", err)
+		return true
+	}
+	for _, k := range d.chain.Heard(d.started) {
+		if slices.Contains(keys, k) {
+			d.log.Error("another signer is at work with a key of this box, so this one neither signs nor votes: stop one of the two, then start this node again", "key", k)
+			return true
+		}
+	}
+	return false
 }
 
 // signUntil signs the slot after parent unless the tip changes before.
@@ -141,7 +174,7 @@ type attempt struct {
 // sign tries this box's keys, each from its turn on, until one has signed, the
 // tip moves, or the slot is closed to validators.
 func (s *slot) sign(ctx context.Context) {
-	for ctx.Err() == nil && !s.closed(&s.parent) {
+	for ctx.Err() == nil && !s.chain.Closed(&s.parent) {
 		index, wait, err := s.candidate(ctx)
 		if err == nil && wait > 0 {
 			sleep(ctx, min(wait, keyCheck))
@@ -175,12 +208,6 @@ func (s *slot) warn(err error) {
 		level = slog.LevelWarn
 	}
 	s.log.Log(context.Background(), level, "slot not signed yet", "height", s.parent.ChildHeight(), "err", err)
-}
-
-// closed reports whether validators may not sign the slot after parent any more.
-func (d *slotDriver) closed(parent *consensus.State) bool {
-	_, to := parent.SignedWindow(parent.ValidatorOfRank(0))
-	return d.now().Unix() > int64(to)
 }
 
 var (

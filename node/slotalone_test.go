@@ -104,6 +104,7 @@ func TestSlotStartupWait(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.wait = true
+			r.hear(r.now().Add(-time.Minute), 0, 1, 2, 3, 4)
 			r.launch()
 			r.pass(60 * time.Second)
 			r.ring()
@@ -123,6 +124,7 @@ func TestSlotStartupWait(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.wait = true
+			r.hear(r.now().Add(-time.Minute), 0, 1, 2, 3, 4)
 			parent := r.tip
 			r.tip = r.g.Node("a7")
 			r.launch()
@@ -138,10 +140,28 @@ func TestSlotStartupWait(t *testing.T) {
 			r.wantSigned(0, 0)
 		})
 	})
+	t.Run("a key of this box shows itself meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.wait = true
+			r.hear(r.now().Add(-time.Minute), 0, 1, 2, 3, 4)
+			r.launch()
+			r.pass(time.Second)
+			r.hear(r.now(), 3)
+			r.moveTo(next(r, "b"))
+			r.pass(time.Hour)
+			r.stop()
+			r.none()
+			if n := r.log.with("another signer is at work"); n != 1 || r.freed != 0 {
+				t.Errorf("said %d times, voter let go %d times", n, r.freed)
+			}
+		})
+	})
 	t.Run("slots passed while catching up are not it", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.wait, r.skew = true, 30*time.Minute
+			r.hear(r.now().Add(-time.Minute), 0, 1, 2, 3, 4)
 			r.launch()
 			r.pass(time.Second)
 			r.moveTo(next(r, "b")) // the first that is open

@@ -37,6 +37,7 @@ type rig struct {
 	build  builds
 	signer fakeSigner
 	wait   bool // S5
+	freed  int  // how often the voter was let go
 	// heard is when validators last showed themselves; nil: all of them just now.
 	heard map[types.PublicKey]time.Time
 	stop  func()
@@ -82,7 +83,7 @@ func (r *rig) event(format string, args ...any) {
 
 // launch starts a driver; r.stop ends it as a kill would, and waits.
 func (r *rig) launch() {
-	d := &slotDriver{chain: r, store: &r.store, proposer: &r.build, signer: &r.signer, now: r.now, wait: r.wait, log: slog.New(&r.log)}
+	d := &slotDriver{chain: r, store: &r.store, proposer: &r.build, signer: &r.signer, now: r.now, wait: r.wait, free: func() { r.freed++ }, log: slog.New(&r.log)}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.run(ctx) }()
@@ -174,6 +175,12 @@ func (r *rig) hear(at time.Time, ranks ...uint32) {
 }
 
 // Heard, Tip, Changed, Header and AddBlock make the rig the driver's chain.
+// Closed goes by the parent's time, at which the rig's parents arrive.
+func (r *rig) Closed(parent *consensus.State) bool {
+	_, to := parent.SignedWindow(parent.ValidatorOfRank(0))
+	return r.now().Unix() > int64(to)
+}
+
 func (r *rig) Heard(since time.Time) []types.PublicKey {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -31,10 +31,20 @@ func (f *standingFake) Changed() <-chan struct{} {
 	return f.changed
 }
 
-// set makes the chain one of this height and rings.
+// set makes the chain one of this height and rings. Slots passed without being
+// signed were mined.
 func (f *standingFake) set(height, signed, certified, final uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	tip := &f.standing.Tip
+	a := consensus.Authority{Signers: tip.Validators(), Slots: tip.Proven().Slots}
+	for h := tip.Height - tip.Height%10 + 10; h <= signed; h += 10 {
+		a.Slots = append(a.Slots, consensus.Slot{Checkpoint: consensus.Checkpoint{Height: h}})
+	}
+	var err error
+	if tip.Authority, err = consensus.DecodeAuthority(a.Bytes()); err != nil {
+		panic(err)
+	}
 	f.standing.Tip.Height, f.standing.Tip.LastSigned = height, signed
 	f.standing.Certified.Height, f.standing.Final.Height = certified, final
 	close(f.changed)
@@ -53,8 +63,8 @@ func TestWatchStanding(t *testing.T) {
 		go func() { done <- watchStanding(ctx, f, slog.New(&log)) }()
 		const (
 			unsigned    = "WARN degraded: no validator has signed a slot since 30: blocks are secured by work alone"
-			uncertified = "WARN degraded: no slot was certified since 30: too few validators vote"
-			unfinal     = "WARN degraded: no slot became final since 30: not enough validators vote"
+			uncertified = "WARN degraded: no slot was certified since 50: too few validators vote"
+			unfinal     = "WARN degraded: no slot became final since 50: not enough validators vote"
 			well        = "INFO validators sign, certify and finalise again"
 		)
 		for i, step := range []struct {
@@ -67,13 +77,14 @@ func TestWatchStanding(t *testing.T) {
 			{30, 20, 20, 10, unsigned}, // a fallback block
 			{31, 20, 20, 10, ""},
 			{40, 20, 20, 10, ""}, // and another
-			{50, 50, 20, 10, uncertified},
-			{51, 50, 20, 10, ""},
-			{60, 60, 60, 20, unfinal},
-			{70, 70, 70, 30, ""}, // still late, though it moves
-			{71, 70, 70, 60, well},
-			{80, 80, 70, 60, ""},
-			{90, 80, 70, 60, "WARN degraded: no validator has signed a slot since 90: blocks are secured by work alone"},
+			{50, 50, 20, 10, well},
+			{60, 60, 20, 10, uncertified},
+			{61, 60, 20, 10, ""},
+			{70, 70, 60, 20, unfinal},
+			{80, 80, 80, 50, ""}, // still late, though it moves
+			{81, 80, 80, 70, well},
+			{90, 90, 80, 70, ""},
+			{100, 90, 80, 70, "WARN degraded: no validator has signed a slot since 100: blocks are secured by work alone"},
 		} {
 			before := len(log.lines)
 			f.set(step.height, step.signed, step.certified, step.final)

@@ -31,6 +31,7 @@ type ValidatorConfig struct {
 type Validator struct {
 	slots slotDriver
 	votes voter
+	free  chan struct{} // closed when S5's wait is over
 }
 
 // NewValidator returns a validator that has not started.
@@ -38,19 +39,28 @@ func NewValidator(c ValidatorConfig) *Validator {
 	if c.Publish == nil {
 		c.Publish = func(consensus.Attestation) {}
 	}
+	free := make(chan struct{})
 	return &Validator{
+		free: free,
 		slots: slotDriver{
 			chain: c.Chain, store: c.Proposals, proposer: c.Builder, signer: c.Signer,
-			now: c.Now, wait: c.StartupWait, log: c.Log.With("component", "slots"),
+			now: c.Now, wait: c.StartupWait, free: func() { close(free) }, log: c.Log.With("component", "slots"),
 		},
 		votes: voter{chain: c.Chain, signer: c.Signer, publish: c.Publish, log: c.Log.With("component", "votes")},
 	}
 }
 
-// Run signs and votes until ctx ends, which is no error.
+// Run signs and votes until ctx ends, which is no error. It is called once.
 func (v *Validator) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return v.slots.run(ctx) })
-	g.Go(func() error { return v.votes.run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-v.free:
+			return v.votes.run(ctx)
+		}
+	})
 	return g.Wait()
 }

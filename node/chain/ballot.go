@@ -48,17 +48,29 @@ func (m *Manager) Vote() (v Vote, ok bool, err error) {
 	return Vote{Link: l, Parent: parent.State, Header: target.Header}, true, nil
 }
 
-// hear notes that a validator showed itself.
-func (m *Manager) hear(k types.PublicKey) { m.heard[k] = m.now() }
+// Closed reports whether this node's validators must leave the slot after parent
+// alone (S4): it is known here for as long as a slot is open to them, or this
+// node is catching up. The parent's own time does not count: its maker chose it.
+func (m *Manager) Closed(parent *consensus.State) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	open := time.Duration(m.net.SlotCloseSeconds) * time.Second
+	return m.behind() || m.now().Sub(m.arrival(parent.ID)) > open
+}
 
-// Heard returns the validators that signed a block or a vote which this node
-// first saw at or after a time.
+// hear notes that a validator signed a slot of this time, or voted for one.
+func (m *Manager) hear(k types.PublicKey, slot uint32) {
+	m.heard[k] = max(m.heard[k], slot)
+}
+
+// Heard returns the validators that signed, or voted for, a slot whose time is
+// at or after a time.
 func (m *Manager) Heard(since time.Time) []types.PublicKey {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	var list []types.PublicKey
 	for k, at := range m.heard {
-		if !at.Before(since) {
+		if int64(at) >= since.Unix() {
 			list = append(list, k)
 		}
 	}

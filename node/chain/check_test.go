@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,15 +15,21 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// farFuture is a clock for which no block of these tests is early. Each look at
-// it is a minute later, so that no limit on twins holds anything up.
-func farFuture() time.Time { return time.Unix(4_000_000_000+60*looks.Add(1), 0) }
+// farFuture is a clock for which no block of these tests is early.
+func farFuture() time.Time { return time.Unix(4_000_000_000, 0) }
 
-var looks atomic.Int64
-
+// open opens a chain on which nothing has to wait: any number of twins comes at
+// once, and the node is catching up.
 func open(tb testing.TB, net *consensus.Network, s chain.Store) *chain.Manager {
 	tb.Helper()
-	m, err := chain.New(net, s, farFuture, slog.New(slog.DiscardHandler))
+	m := openAt(tb, net, s, farFuture)
+	chain.AllowTwins(m)
+	return m
+}
+
+func openAt(tb testing.TB, net *consensus.Network, s chain.Store, now func() time.Time) *chain.Manager {
+	tb.Helper()
+	m, err := chain.New(net, s, now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -41,6 +46,8 @@ type node struct {
 	followed consensus.Coins
 	votes    []consensus.Attestation // that the manager must know of
 	root     consensus.Checkpoint    // final at the last restart
+	parked   bool                    // something better may be stored
+	stop     func()                  // ends Run
 }
 
 func newNode(tb testing.TB, net *consensus.Network, s chain.Store) *node {
@@ -98,9 +105,17 @@ func (n *node) restart() {
 	n.check()
 }
 
-// check compares the whole state with what the best chain's blocks give from
-// scratch, in the store and at a subscriber.
+// check compares the whole state with what the best chain's blocks and the votes
+// that are known give from scratch.
 func (n *node) check() {
+	n.tb.Helper()
+	n.checkChain()
+	n.checkBest()
+}
+
+// checkChain compares what the best chain's blocks give with the store and a
+// subscriber.
+func (n *node) checkChain() {
 	n.tb.Helper()
 	want, coins := n.replay()
 	if got := n.m.Tip(); !got.Equal(&want) {
@@ -120,7 +135,6 @@ func (n *node) check() {
 	if d := cmp.Diff(coins, n.followed); d != "" {
 		n.tb.Fatalf("unspent outputs (-replayed +subscriber's):\n%s", d)
 	}
-	n.checkBest()
 }
 
 // replay connects the best chain from genesis.

@@ -1,15 +1,10 @@
 package chain_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -23,17 +18,6 @@ import (
 )
 
 var _ chain.Store = (*store.Store)(nil)
-
-// childEnv names the directory in which the re-executed test binary adds blocks.
-const childEnv = "CHAIN_TEST_CHILD_DIR"
-
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		fmt.Fprintln(os.Stderr, addForever(dir))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
 
 func openDisk(tb testing.TB, dir string, net *consensus.Network, o store.Options) *store.Store {
 	tb.Helper()
@@ -229,109 +213,6 @@ func TestVerifyFinds(t *testing.T) {
 	if _, err := chain.Verify(t.Context(), net, s, nil); err == nil || !strings.Contains(err.Error(), "no chain here") {
 		t.Errorf("empty store: %v", err)
 	}
-}
-
-// addForever adds blocks to the chain in dir, every seventh time a branch of
-// two that replaces the tip, and prints each id once it is acknowledged.
-func addForever(dir string) error {
-	var tb panicTB
-	net := testNetwork(tb, nil)
-	s, err := store.Open(dir, net, store.Options{})
-	if err != nil {
-		return err
-	}
-	m := open(tb, net, s)
-	for round := uint32(os.Getpid()); ; round++ {
-		from := m.Tip()
-		count := 1
-		if round%7 == 0 && from.Height > 1 && from.Height%testN > 1 {
-			b, _, err := m.Block(from.ID)
-			if err != nil {
-				return err
-			}
-			from, _, err = m.State(b.PrevBlock)
-			if err != nil {
-				return err
-			}
-			count = 2
-		}
-		blocks, _ := branch(from, count, round)
-		for _, b := range blocks {
-			if _, err := m.AddBlock(b); err != nil {
-				return err
-			}
-			if _, err := fmt.Println(b.Header.ID()); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// panicTB is for helpers outside a test.
-type panicTB struct{ testing.TB }
-
-func (panicTB) Helper()           {}
-func (panicTB) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
-
-// TestKill kills a process that adds blocks, again and again: whatever it
-// acknowledged is there, and the chain is in order.
-func TestKill(t *testing.T) {
-	net, dir := testNetwork(t, nil), t.TempDir()
-	rng := rand.New(rand.NewPCG(1, 2))
-	var all []types.Hash
-	for round := range 40 {
-		acked := killAfter(t, dir, 1+round*7%19, rng.IntN(3000))
-		s := openDisk(t, dir, net, store.Options{})
-		m := open(t, net, s)
-		tip := m.Tip()
-		all = append(all, acked...)
-		for _, id := range all {
-			if _, ok, err := m.Block(id); !ok || err != nil {
-				t.Fatalf("round %d: block %s was acknowledged: %v, %v", round, id, ok, err)
-			}
-			state, _, err := m.State(id)
-			if err != nil || state.Weight(0).Compare(tip.Weight(0)) > 0 {
-				t.Fatalf("round %d: block %s is better than the tip %s (%v)", round, id, tip.ID, err)
-			}
-		}
-		verify(t, net, s)
-		closeDisk(t, s)
-	}
-}
-
-// killAfter starts the child, kills it some time after a number of
-// acknowledgements, and returns all that it has acknowledged.
-func killAfter(t *testing.T, dir string, acks, spin int) (ids []types.Hash) {
-	t.Helper()
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childEnv+"="+dir)
-	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		id, err := types.ParseHash(lines.Text())
-		if err != nil {
-			break // a line cut short by the kill
-		}
-		if ids = append(ids, id); len(ids) == acks {
-			for range spin { // so that the kill hits any point of the next block
-				runtime.Gosched()
-			}
-			if err := child.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	_ = child.Wait() // always "signal: killed"
-	if len(ids) < acks {
-		t.Fatalf("the child ended by itself after %d blocks", len(ids))
-	}
-	return ids
 }
 
 // BenchmarkConnect200 adds blocks of 200 payments at the tip, each synced.

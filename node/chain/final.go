@@ -3,8 +3,10 @@ package chain
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
 )
 
 // finalise moves the root of counting up to the highest final slot of the best
@@ -25,11 +27,8 @@ func (m *Manager) finalise() error {
 		return err
 	}
 	m.slots = m.tally.CertifiedSlots()
-	for h := range m.twins {
-		if h <= final.Height {
-			delete(m.twins, h)
-		}
-	}
+	maps.DeleteFunc(m.twins, func(h uint32, _ map[types.PublicKey]signedSlot) bool { return h <= final.Height })
+	maps.DeleteFunc(m.spent, func(t turn, _ error) bool { return t.height <= final.Height })
 	m.log.Info("slot is final", "height", final.Height, "block", final.ID)
 	m.ring()
 	return nil

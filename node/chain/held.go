@@ -83,6 +83,14 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) release() (wait time.Duration, waiting bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	// What rings while this runs is in the answer; rung by failures it would
+	// keep Run from waiting.
+	defer func() {
+		select {
+		case <-m.wake:
+		default:
+		}
+	}()
 	if !m.now().Before(m.parkedUntil) {
 		m.unsettled = true
 	}

@@ -2,7 +2,6 @@ package chain_test
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"strings"
 	"sync"
@@ -34,16 +33,9 @@ func heldTest(t *testing.T, test func(t *testing.T, n *node, tip consensus.State
 		n := &node{tb: t, net: net, store: s, m: m, at: net.ID, followed: consensus.Coins{}}
 		blocks, tip := branch(net.GenesisState(), testN-1, 0)
 		n.add(chain.Connected, blocks...)
-		ctx, cancel := context.WithCancel(t.Context())
-		var done sync.WaitGroup
-		done.Go(func() {
-			if err := m.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
+		n.run(t)
+		defer func() { n.stop() }() // or a failure would let the bubble's clock run for ever
 		test(t, n, tip, log)
-		cancel()
-		done.Wait()
 	})
 }
 

@@ -87,10 +87,12 @@ type Manager struct {
 	certificates map[consensus.Link]consensus.Certificate // stored, too
 	unstored     map[consensus.Link]bool                  // what the tally has of these links is still to be stored
 	rival        consensus.Checkpoint                     // final, but on another chain, and that was said
+	spent        map[turn]error                           // refusals of votes that are one too many
 	twins        map[uint32]map[types.PublicKey]signedSlot
+	freeTwins    int
 	accused      map[types.PublicKey]*consensus.SlotEvidence
-	change       *consensus.SetChange // to be carried; nil: none
-	heard        map[types.PublicKey]time.Time
+	change       *consensus.SetChange       // to be carried; nil: none
+	heard        map[types.PublicKey]uint32 // newest time of a slot
 }
 
 // New resumes the chain that store holds, or starts it with the genesis block
@@ -105,9 +107,11 @@ func New(net *consensus.Network, store Store, now func() time.Time, log *slog.Lo
 		arrivals:     make(map[types.Hash]time.Time),
 		certificates: make(map[consensus.Link]consensus.Certificate),
 		unstored:     make(map[consensus.Link]bool),
+		spent:        make(map[turn]error),
 		twins:        make(map[uint32]map[types.PublicKey]signedSlot),
+		freeTwins:    freeTwins,
 		accused:      make(map[types.PublicKey]*consensus.SlotEvidence),
-		heard:        make(map[types.PublicKey]time.Time),
+		heard:        make(map[types.PublicKey]uint32),
 	}
 	_, started, err := store.Tip()
 	if err == nil && !started {

@@ -132,7 +132,7 @@ func (n *node) checkBest() {
 		if err != nil {
 			n.tb.Fatal(err)
 		}
-		if e.Invalid != "" {
+		if e.Invalid != "" || n.parked {
 			continue
 		}
 		c := modelChain(n, e.State.ID)

@@ -46,11 +46,32 @@ func (m *Manager) arrival(id types.Hash) time.Time {
 // can undo: two slots' worth.
 func (m *Manager) parkDepth() uint32 { return 2*m.net.N - 1 }
 
-// behind reports whether the best chain is so old that this node must be
-// catching up. Then when a block arrived says nothing about when it was made.
+// behind reports whether this node is catching up: its best chain is old, and
+// its blocks came in much faster than they were made. Then when a block arrived says
+// nothing about when that was. Age alone would not do: a miner who finds most
+// blocks can date them all back, and must not switch this policy off.
 func (m *Manager) behind() bool {
-	return m.now().Unix()-int64(m.tip.State.Time) > 2*int64(m.net.SlotCloseSeconds)
+	if m.now().Unix()-int64(m.tip.State.Time) <= 2*int64(m.net.SlotCloseSeconds) {
+		return false
+	}
+	// The parent of a slot, whose arrival is known, a whole interval of slots ago.
+	n := m.net.N
+	back := max((m.tip.State.Height+1)/n*n, n+1) - n - 1
+	id, ok, err := m.store.BestID(back)
+	if err != nil || !ok {
+		return true // what fails here fails everywhere
+	}
+	e, ok, err := m.store.Entry(id)
+	if err != nil || !ok {
+		return true
+	}
+	made := time.Duration(m.tip.State.Time-e.State.Time) * time.Second
+	return catchUpSpeed*m.now().Sub(m.arrival(id)) < made
 }
+
+// catchUpSpeed is how many times faster than their times say blocks come in to a
+// node that is catching up: more than chance ever makes of ten mined blocks.
+const catchUpSpeed = 4
 
 // park cuts a path down to what may become the best chain now (L1, L2). What is
 // cut off by L1 is looked at again at m.parkedUntil.

@@ -65,7 +65,7 @@ func (m *Manager) twin(parent *consensus.State, h *types.SignedHeader) error {
 			Blocks: [2]types.Hash{first.id, this.id}, Signatures: [2][64]byte{first.sig.Signature, sig.Signature},
 		}
 	}
-	if first.count < freeTwins || m.now().Sub(first.last) >= twinInterval {
+	if first.count < m.freeTwins || m.now().Sub(first.last) >= twinInterval {
 		return nil
 	}
 	return &consensus.RuleError{Rule: consensus.RuleTwinLimit, Detail: fmt.Sprintf("%d blocks of %s at slot %d are stored: another one may come every %v", first.count, key, height, twinInterval)}
@@ -99,7 +99,7 @@ func (m *Manager) countTwin(parent *consensus.State, e *Entry) {
 	if !signed {
 		return
 	}
-	m.hear(key)
+	m.hear(key, e.State.Time)
 	if s, seen := m.twins[e.State.Height][key]; seen {
 		s.count++
 		s.last = m.now()

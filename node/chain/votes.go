@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
 )
 
 // ErrUnknownTarget means that the block a vote is for is not stored. The vote
@@ -30,16 +31,38 @@ func (m *Manager) AddAttestation(a consensus.Attestation) (added bool, err error
 	if m.tally.Has(a) {
 		return false, nil
 	}
-	voters, err := m.electorate(&a.Link, func(e *consensus.Electorate) error { return a.Verify(m.net, e) })
+	voters, err := m.electorate(&a.Link, func(e *consensus.Electorate) error { return m.verify(&a, e) })
 	if err != nil {
 		return false, err
 	}
 	if added, err = m.tally.Add(a, voters); err != nil || !added {
+		if errors.Is(err, consensus.RuleVoteLimit) {
+			m.spent[turn{voters.Keys()[a.Index], a.Target.Height}] = err
+		}
 		return added, err
 	}
-	m.hear(voters.Keys()[a.Index])
+	if target, ok, err := m.store.Entry(a.Target.ID); err == nil && ok {
+		m.hear(voters.Keys()[a.Index], target.State.Time)
+	}
 	m.counted(a.Link)
 	return true, m.follow()
+}
+
+// turn is a height at which a key may vote.
+type turn struct {
+	key    types.PublicKey
+	height uint32
+}
+
+// verify is Verify, but for one more vote of a key that has had all it may have
+// for a height: such votes cost a thief nothing, and nobody is to blame for them.
+func (m *Manager) verify(a *consensus.Attestation, e *consensus.Electorate) error {
+	if keys := e.Keys(); int(a.Index) < len(keys) {
+		if err := m.spent[turn{keys[a.Index], a.Target.Height}]; err != nil {
+			return err
+		}
+	}
+	return a.Verify(m.net, e)
 }
 
 // AddCertificate counts the votes of a certificate, as AddAttestation does.

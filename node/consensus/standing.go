@@ -50,20 +50,32 @@ func (d Degradation) String() string {
 	return fmt.Sprintf("degraded: no slot became final since %d: not enough validators vote", d.Since)
 }
 
-// Degraded reports what the validators owe (L5): a signature for the newest
-// slot, a certificate for the one before, finality for the one before that.
-// Each has had an interval of slots by then.
+// Degraded reports what the validators owe (L5): a signature for the newest slot,
+// a certificate for the signed slot before the newest, and finality for the one
+// before that if the next two were signed, too: no other can become final by
+// itself. Each has had an interval of slots by then.
 func (s *Standing) Degraded() (Degradation, bool) {
-	n := s.Tip.Network.N
+	n, slots := s.Tip.Network.N, s.Tip.Proven().Slots
 	newest := s.Tip.Height - s.Tip.Height%n
-	canFinalise := s.Tip.Voters().Finalises(^uint32(0))
-	switch {
-	case s.Tip.LastSigned < newest:
+	if s.Tip.LastSigned < newest {
 		return Degradation{Since: s.Tip.LastSigned + n, Missing: BySignature}, true
-	case s.Certified.Height+n < newest:
-		return Degradation{Since: s.Certified.Height + n, Missing: Certified}, true
-	case canFinalise && s.Final.Height+2*n < newest:
-		return Degradation{Since: s.Final.Height + n, Missing: Final}, true
+	}
+	back := func(i int) uint32 { return slots[max(len(slots)-1-i, 0)].Height }
+	if s.Certified.Height < back(1) {
+		return Degradation{Since: firstAbove(slots, s.Certified.Height), Missing: Certified}, true
+	}
+	canFinalise := s.Tip.Voters().Finalises(^uint32(0))
+	if canFinalise && s.Final.Height < back(2) && back(0)-back(2) == 2*n {
+		return Degradation{Since: firstAbove(slots, s.Final.Height), Missing: Final}, true
 	}
 	return Degradation{}, false
+}
+
+func firstAbove(slots []Slot, height uint32) uint32 {
+	for _, s := range slots {
+		if s.Height > height {
+			return s.Height
+		}
+	}
+	return 0
 }

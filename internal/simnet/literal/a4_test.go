@@ -10,8 +10,8 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// A4: signature replay. The attacker, who has no key and mines nothing, puts a
-// validator's CoinOnline and signature on a block of his own.
+// A4: signature replay. The attacker, who has no key, puts a validator's CoinOnline
+// and signature on a block of his own, which takes no work.
 
 // replay makes a block on parent with the first transaction and VchBlockSig of a
 // signed one.
@@ -49,7 +49,7 @@ var replays = []struct {
 	}},
 	{"another height", func(w *world, _, signed *types.Block) (*types.Block, chain.Result, error) {
 		parent := w.grow(29)
-		w.sleep(100*time.Second) // in the window of every rank, and of the text
+		w.sleep(100 * time.Second) // in the window of every rank, and of the text
 		b := w.replay(signed, parent, parent.Time+90)
 		result, err := w.send(b)
 		return b, result, err

@@ -31,8 +31,8 @@ type victim interface {
 	futureLimit() time.Duration
 
 	// signTime is the time an honest validator gives the block it signs now on a
-	// parent that arrived then; false when it must not sign any more.
-	signTime(parent consensus.State, arrived time.Time, index uint8) (uint32, bool)
+	// parent; false when it must not sign any more.
+	signTime(parent consensus.State, index uint8) (uint32, bool)
 	// digest is what a validator signs.
 	digest(parent consensus.State, b *types.Block) types.Hash
 	// vote adds the votes of all validators for a signed slot, if the rules have votes.
@@ -76,7 +76,7 @@ func (v literalVictim) child(parent consensus.State, b *types.Block) consensus.S
 	return v.Child(parent, &b.Header)
 }
 
-func (v literalVictim) signTime(parent consensus.State, _ time.Time, _ uint8) (uint32, bool) {
+func (v literalVictim) signTime(parent consensus.State, _ uint8) (uint32, bool) {
 	return v.SignTime(parent.ID)
 }
 
@@ -141,14 +141,11 @@ func (v poofVictim) block(id types.Hash) *types.Block {
 	return b
 }
 
-// signTime follows S4: what counts is how long the parent is known, and the
-// time is put into the window of C3 whatever the parent's own time is.
-func (v poofVictim) signTime(parent consensus.State, arrived time.Time, index uint8) (uint32, bool) {
-	if time.Since(arrived) > time.Duration(v.Network().SlotCloseSeconds)*time.Second {
-		return 0, false
-	}
+// signTime follows S4: a validator signs while the parent is known to it for less
+// than a slot is open, with a time inside the slot's window.
+func (v poofVictim) signTime(parent consensus.State, index uint8) (uint32, bool) {
 	from, to := parent.SignedWindow(index)
-	return min(max(unixNow(), from), to), true
+	return min(max(unixNow(), from), to), !v.Closed(&parent)
 }
 
 func (v poofVictim) digest(parent consensus.State, b *types.Block) types.Hash {

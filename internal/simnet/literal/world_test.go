@@ -28,7 +28,6 @@ type world struct {
 	votes   bool          // validators vote for the slots they sign
 	late    time.Duration // how long after its parent validators sign a slot
 	made    uint32        // blocks so far: keeps equal blocks apart
-	arrived map[types.Hash]time.Time
 	sent    []*types.Block
 	deepest uint32 // reorganisation the victim went through
 }
@@ -58,7 +57,6 @@ func newWorld(t *testing.T, by rules, gen *chaingen.Generator, p consensus.Param
 	}
 	return &world{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), gen: gen, net: net, make: by, v: by(t, net), late: onTime,
-		arrived: make(map[types.Hash]time.Time),
 	}
 }
 
@@ -78,9 +76,6 @@ func (w *world) sleep(d time.Duration) {
 // send hands the victim a block.
 func (w *world) send(b *types.Block) (chain.Result, error) {
 	w.sent = append(w.sent, b)
-	if id := b.Header.ID(); w.arrived[id].IsZero() {
-		w.arrived[id] = time.Now()
-	}
 	before := w.v.tip()
 	result, err := w.v.add(b)
 	w.noteDepth(before)
@@ -112,8 +107,12 @@ func (w *world) isAncestor(s, of consensus.State) bool {
 	return of.ID == s.ID
 }
 
-// confirmed reports whether a block is on the victim's best chain.
+// confirmed reports whether a block, nil for one never made, is on the victim's
+// best chain.
 func (w *world) confirmed(b *types.Block) bool {
+	if b == nil {
+		return false
+	}
 	s, ok := w.v.state(b.Header.ID())
 	return ok && w.isAncestor(s, w.v.tip())
 }
@@ -175,7 +174,7 @@ func (w *world) pay(from *types.Block, height uint32, to int) *types.Transaction
 func (w *world) slot(parent consensus.State, txs ...*types.Transaction) *types.Block {
 	w.t.Helper()
 	index := parent.ValidatorOfRank(0)
-	at, ok := w.v.signTime(parent, w.arrived[parent.ID], index)
+	at, ok := w.v.signTime(parent, index)
 	if !ok {
 		return nil
 	}
@@ -201,7 +200,7 @@ func (w *world) extend(txs ...*types.Transaction) *types.Block {
 	}
 	w.sleep(w.late)
 	b := w.slot(tip, txs...)
-	if b == nil || !w.confirmed(b) {
+	if !w.confirmed(b) {
 		w.fatalf("slot %d is not signed", tip.ChildHeight())
 	}
 	return b
