@@ -123,9 +123,9 @@ func (a *Adversary) answer(c *conn, locator []types.Hash) {
 	}
 	slices.Reverse(list)
 	for _, b := range list[:min(len(list), syncer.DefaultLimits().AnswerBlocks)] {
-		c.Send(syncer.Block{Block: b})
+		c.Send(syncer.Block{Block: b, Asked: true})
 	}
-	c.Send(syncer.Tip{Checkpoint: s.Checkpoint()})
+	c.Send(syncer.Tip{Checkpoint: s.Checkpoint(), Ends: true})
 }
 
 // Verdicts returns what nodes answered about a block.
@@ -146,8 +146,8 @@ func (a *Adversary) State(id types.Hash) consensus.State {
 	a.mu.Lock()
 	s, ok := a.states[id]
 	a.mu.Unlock()
-	for i := 0; !ok && i < len(a.net.Nodes); i++ {
-		s, ok = a.net.Nodes[i].lookup(id)
+	for i := 0; !ok && i < len(a.net.all); i++ {
+		s, ok = a.net.all[i].lookup(id)
 	}
 	if !ok {
 		a.net.T.Fatalf("nobody knows block %s", id)
@@ -161,8 +161,8 @@ func (a *Adversary) Block(id types.Hash) *types.Block {
 	a.mu.Lock()
 	b := a.blocks[id]
 	a.mu.Unlock()
-	for i := 0; b == nil && i < len(a.net.Nodes); i++ {
-		b, _, _ = a.net.Nodes[i].store.Block(id)
+	for i := 0; b == nil && i < len(a.net.all); i++ {
+		b, _, _ = a.net.all[i].store.Block(id)
 	}
 	if b == nil {
 		a.net.T.Fatalf("nobody has block %s", id)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/mempool"
 	"qcitycoin.org/qcity/node/types"
 )
 
@@ -164,4 +165,42 @@ func (n *Node) AskSignature(index uint8) error {
 	n.must(err)
 	_, err = seat{r.service, nil}.SignSlot(context.Background(), &p)
 	return err
+}
+
+// Pool returns the running node's mempool.
+func (n *Node) Pool() *mempool.Pool { return n.live().pool }
+
+// Reward returns a mature coin that the node's miner was paid, false if it has none.
+func (n *Node) Reward() (consensus.UTXO, bool) {
+	tip := n.Chain().Tip()
+	for h := uint32(1); h+n.net.Network.CoinbaseMaturity <= tip.Height; h++ {
+		id, _, _ := n.store.BestID(h)
+		b, _, err := n.store.Block(id)
+		n.must(err)
+		first := b.Transactions[0]
+		parent, _ := n.lookup(b.PrevBlock)
+		if !b.IsSigned() && bytes.Equal(first.Outputs[0].PkScript, n.payout()) {
+			return consensus.UTXO{
+				OutPoint: types.OutPoint{TxID: first.ID()},
+				Coin:     consensus.Coin{Output: first.Outputs[0], Height: h, ParentTime: parent.Time, Coinbase: true},
+			}, true
+		}
+	}
+	return consensus.UTXO{}, false
+}
+
+// ChangeSet has the operators of validators with these numbers in the set in
+// force sign a change to other keys, and gives it to some nodes.
+func (n *Net) ChangeSet(keys []types.PublicKey, signers []uint8, nodes ...*Node) {
+	n.T.Helper()
+	tip := nodes[0].Chain().Tip()
+	set := tip.Validators()
+	a := n.Adversary()
+	c := &consensus.SetChange{Keys: keys}
+	for _, i := range signers {
+		c.Sign(i, a.Key(set.Keys[i]).Sign(consensus.SetChangeDigest(n.Network.ID, set, keys)))
+	}
+	for _, node := range nodes {
+		node.must(node.Chain().AddSetChange(c))
+	}
 }

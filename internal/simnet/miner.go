@@ -35,9 +35,7 @@ func (n *Node) miner(r *running) func(context.Context) error {
 		for {
 			changed := r.chain.Changed()
 			tip := r.chain.Tip()
-			n.mu.Lock()
-			share := n.share
-			n.mu.Unlock()
+			share := n.power()
 			var timer <-chan time.Time
 			switch {
 			case share <= 0:
@@ -52,7 +50,7 @@ func (n *Node) miner(r *running) func(context.Context) error {
 				continue
 			case <-timer:
 			}
-			if share <= 0 {
+			if n.power() <= 0 {
 				continue
 			}
 			ok, err := n.mine(r, tip)
@@ -64,6 +62,12 @@ func (n *Node) miner(r *running) func(context.Context) error {
 			}
 		}
 	}
+}
+
+func (n *Node) power() float64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.share
 }
 
 // mine finds a block on the tip. It is false when the tip has moved.

@@ -125,7 +125,7 @@ func Run(t *testing.T, cfg Config, test func(*Net)) {
 	if cfg.Delay == 0 {
 		cfg.Delay = 200 * time.Millisecond
 	}
-	dir := directory(t)
+	dir, outer := directory(t), t
 	synctest.Test(t, func(t *testing.T) {
 		network, err := consensus.NewNetwork(*cfg.Params)
 		if err != nil {
@@ -147,7 +147,7 @@ func Run(t *testing.T, cfg Config, test func(*Net)) {
 			}
 			cancel()
 			n.wg.Wait()
-			if t.Failed() || testing.Verbose() {
+			if t.Failed() || outer.Failed() {
 				t.Log(n.log.String())
 			}
 		}()
@@ -208,30 +208,32 @@ func (n *Net) Until(most time.Duration, what string, cond func() bool) {
 // in no group make up one more.
 func (n *Net) Split(groups ...[]int) {
 	n.Event("split %v", groups)
-	n.mu.Lock()
-	clear(n.group)
-	for g, list := range groups {
-		for _, i := range list {
-			n.group[n.Nodes[i]] = g + 1
-		}
-	}
-	n.mu.Unlock()
+	n.regroup(groups)
 	n.rewire()
 }
 
 // Heal ends a split.
 func (n *Net) Heal() {
 	n.Event("heal")
-	n.mu.Lock()
-	clear(n.group)
-	n.mu.Unlock()
+	n.regroup(nil)
 	n.rewire()
+}
+
+func (n *Net) regroup(groups [][]int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.group)
+	for g, list := range groups {
+		for _, i := range list {
+			n.group[n.all[i]] = g + 1
+		}
+	}
 }
 
 // Link says whether two nodes have a link.
 func (n *Net) Link(a, b int, up bool) {
 	n.mu.Lock()
-	n.linked[pairOf(n.Nodes[a], n.Nodes[b])] = up
+	n.linked[pairOf(n.all[a], n.all[b])] = up
 	n.mu.Unlock()
 	n.rewire()
 }

@@ -36,9 +36,10 @@ type Node struct {
 	mu   sync.Mutex
 	on   *running // nil: stopped
 	runs int
-	// Deepest is the deepest reorganisation so far, in blocks.
+	// deepest is the deepest reorganisation since the last ResetDeepest, in blocks.
 	deepest uint32
 	share   float64
+	release *consensus.ReleaseCheckpoint
 }
 
 // running is what lives from Start to Stop.
@@ -94,7 +95,14 @@ func (n *Node) Start() {
 	n.net.T.Helper()
 	r := &running{}
 	var err error
-	r.chain, err = chain.New(n.net.Network, n.store, n.now, n.log)
+	network := n.net.Network
+	if n.release != nil {
+		p := network.Params
+		p.Release = n.release
+		network, err = consensus.NewNetwork(p)
+		n.must(err)
+	}
+	r.chain, err = chain.New(network, n.store, n.now, n.log)
 	n.must(err)
 	r.pool, err = mempool.New(poolChain{node.RelayChain{Manager: r.chain}}, mempool.DefaultConfig(), n.now, n.log)
 	n.must(err)
@@ -117,6 +125,15 @@ func (n *Node) Start() {
 	n.net.log.add(n.cfg.Name, "started at height %d", r.chain.Tip().Height)
 	n.net.rewire()
 }
+
+// Trust makes the node's software a release that vouches for a block, from its
+// next start on.
+func (n *Node) Trust(height uint32, block types.Hash) {
+	n.release = &consensus.ReleaseCheckpoint{Height: height, Block: block}
+}
+
+// Fire makes the node one without a signer from its next start on.
+func (n *Node) Fire() { n.journal = "" }
 
 // startSigner opens the journal and has the node's keys sign and vote.
 func (n *Node) startSigner(ctx context.Context, r *running) {
@@ -169,7 +186,7 @@ func (n *Node) Refusals() map[signer.Rule]uint64 {
 	return n.live().service.Status(context.Background()).Refusals
 }
 
-// Deepest returns the deepest reorganisation since the last Reset.
+// Deepest returns the deepest reorganisation since the last ResetDeepest, in blocks.
 func (n *Node) Deepest() uint32 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -183,7 +200,8 @@ func (n *Node) ResetDeepest() {
 	n.deepest = 0
 }
 
-// SetShare changes the node's hash power, from its next block on.
+// SetShare changes the node's hash power. What it has started to look for keeps
+// its time, unless there is none left.
 func (n *Node) SetShare(share float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

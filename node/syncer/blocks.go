@@ -9,9 +9,9 @@ import (
 )
 
 // handleBlock takes a block, passes it on if it is new, and says what became of it.
-func (r *Relay) handleBlock(p *peer, b *types.Block) {
-	id := b.Header.ID()
-	asked, ok := r.admit(p, b, id)
+func (r *Relay) handleBlock(p *peer, m Block) {
+	b, id := m.Block, m.Block.Header.ID()
+	asked, ok := r.admit(p, m, id)
 	if !ok {
 		r.limited(p, "blocks")
 		return
@@ -36,30 +36,24 @@ func (r *Relay) handleBlock(p *peer, b *types.Block) {
 
 // admit reports whether a block may be looked at, and whether it belongs to an
 // answer that this node asked for.
-func (r *Relay) admit(p *peer, b *types.Block, id types.Hash) (asked, ok bool) {
+func (r *Relay) admit(p *peer, m Block, id types.Hash) (asked, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p.known.add(id)
-	if p.sync.takes(b, id) {
+	if m.Asked && p.sync.takes(m.Block, id) {
 		return true, true
 	}
 	return false, p.blocks.AllowN(time.Now(), 1)
 }
 
-// pass sends a block that the chain took to all peers that do not have it, once.
-// Old blocks are left to those who ask: when this node catches up, so do others.
+// pass sends a block that the chain took to all peers that do not have it. Old
+// blocks are left to those who ask: when this node catches up, so do others.
 func (r *Relay) pass(from *peer, b *types.Block, id types.Hash) {
 	if r.now().Unix()-int64(b.Time) > 2*int64(r.chain.Tip().Network.SlotCloseSeconds) {
 		return
 	}
-	r.mu.Lock()
-	first := r.spread.add(id)
-	r.mu.Unlock()
-	if !first {
-		return
-	}
 	for _, p := range r.others(from, func(p *peer) bool { return p.known.add(id) }) {
-		r.send(p, Block{b})
+		r.send(p, Block{Block: b})
 	}
 }
 

@@ -251,7 +251,7 @@ func (r *rig) load(blocks ...*types.Block) {
 func (r *rig) join() *fakePeer {
 	p := &fakePeer{}
 	r.Connect(p)
-	r.Handle(p, r.tip())
+	r.Handle(p, r.tip(true))
 	p.take()
 	return p
 }

@@ -51,18 +51,18 @@ func TestFloods(t *testing.T) {
 		mostReturn int // that are said in return
 		dropped    bool
 	}{
-		"orphan blocks":      {func(i int) Message { return Block{orphan(g, i)} }, 65, 65 + 1, true},
-		"one block again":    {func(int) Message { return Block{g.Node("a1").Block} }, 64, 64, true},
+		"orphan blocks":      {func(i int) Message { return Block{Block: orphan(g, i)} }, 65, 65 + 1, true},
+		"one block again":    {func(int) Message { return Block{Block: g.Node("a1").Block} }, 64, 64, true},
 		"votes for nothing":  {func(i int) Message { return Attestation{vote(i)} }, 200, 1, true},
 		"certificates":       {func(i int) Message { return Certificate{consensus.Certificate{Link: vote(i).Link}} }, 200, 1, true},
 		"asks":               {func(int) Message { return Ask{} }, 0, 16 * 129, true},
-		"tips":               {func(i int) Message { return Tip{consensus.Checkpoint{ID: vote(i).Target.ID}} }, 0, 1, false},
+		"tips":               {func(i int) Message { return Tip{Checkpoint: consensus.Checkpoint{ID: vote(i).Target.ID}} }, 0, 1, false},
 		"verdicts":           {func(i int) Message { return Verdict{Block: vote(i).Target.ID, Rule: "bits"} }, 0, 0, false},
 		"locators of a mile": {func(int) Message { return Ask{mile} }, 0, 0, true},
 		"blocks, work missing": {func(i int) Message {
 			b := orphan(g, i)
 			b.PrevBlock, b.Nonce = g.Node("a10").State.ID, uint32(i)
-			return Block{b}
+			return Block{Block: b}
 		}, 64, 64, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestPatientFlood(t *testing.T) {
 			for i := from; i < to; i++ {
 				c := consensus.Certificate{Link: vote(i).Link, Signatures: make([][64]byte, consensus.MaxVoters)}
 				r.Handle(p, Certificate{c})
-				r.Handle(p, Block{orphan(g, i)})
+				r.Handle(p, Block{Block: orphan(g, i)})
 				p.take()
 				time.Sleep(300 * time.Millisecond)
 			}
@@ -134,10 +134,10 @@ func TestAFloodLeavesOthersAlone(t *testing.T) {
 	r := newRig(t, g)
 	bad, good := r.join(), r.join()
 	for i := range 1000 {
-		r.Handle(bad, Block{orphan(g, i)})
+		r.Handle(bad, Block{Block: orphan(g, i)})
 	}
 	b := g.Next("a1").Block
-	r.Handle(good, Block{b})
+	r.Handle(good, Block{Block: b})
 	if v := only[Verdict](good.take()); len(v) != 1 || v[0].Rule != "" || r.chain.Tip().Height != 1 {
 		t.Errorf("verdicts %v, height %d", v, r.chain.Tip().Height)
 	}
@@ -151,14 +151,14 @@ func TestVerdictsAreLimited(t *testing.T) {
 		p := r.join()
 		b := g.Next("a1").Block
 		for range 1000 {
-			r.Handle(p, Block{b})
+			r.Handle(p, Block{Block: b})
 		}
 		if n := len(only[Verdict](p.take())); n != r.limits.Verdicts.Burst {
 			t.Errorf("%d verdicts at once, want %d", n, r.limits.Verdicts.Burst)
 		}
 		time.Sleep(time.Second)
 		for range 1000 {
-			r.Handle(p, Block{b})
+			r.Handle(p, Block{Block: b})
 		}
 		if n := len(only[Verdict](p.take())); n != int(r.limits.Verdicts.PerSecond) {
 			t.Errorf("%d verdicts a second later, want %v", n, r.limits.Verdicts.PerSecond)
@@ -190,7 +190,7 @@ func TestScores(t *testing.T) {
 					b := orphan(g, i)
 					b.PrevBlock = g.Network().ID
 					b.Nonce = uint32(i)
-					r.Handle(p, Block{b})
+					r.Handle(p, Block{Block: b})
 					if p.isClosed() {
 						if i != c.dropped {
 							t.Errorf("dropped after %d, want %d", i, c.dropped)

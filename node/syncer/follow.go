@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
 
@@ -21,7 +20,7 @@ type follow struct {
 }
 
 // takes reports whether a block belongs to the answer under way: each one
-// builds on the one before. Anything else in between is not part of it.
+// builds on the one before.
 func (f *follow) takes(b *types.Block, id types.Hash) bool {
 	if f.left == 0 || (!f.open && b.PrevBlock != f.at) {
 		return false
@@ -74,10 +73,14 @@ func (r *Relay) followed(p *peer, id types.Hash) {
 }
 
 // locator names blocks known here: first the one that a peer's chain was
-// followed to, which need not be on the best chain, else a long branch would be
-// asked for from its start again and again; then the best chain from its tip down.
+// followed to, if it is on another branch, as that would be asked for from its
+// start again and again; then the best chain from its tip down.
 func (r *Relay) locator(last types.Hash) (list []types.Hash, err error) {
-	if !last.IsZero() {
+	beside, err := r.isBeside(last)
+	if err != nil {
+		return nil, err
+	}
+	if beside {
 		list = append(list, last)
 	}
 	step := uint32(1)
@@ -95,6 +98,16 @@ func (r *Relay) locator(last types.Hash) (list []types.Hash, err error) {
 		height -= min(step, height)
 	}
 	return list, nil
+}
+
+// isBeside reports whether a block is stored, but not on the best chain.
+func (r *Relay) isBeside(id types.Hash) (bool, error) {
+	s, ok, err := r.chain.State(id)
+	if err != nil || !ok {
+		return false, err
+	}
+	best, _, err := r.chain.BestID(s.Height)
+	return best != id, err
 }
 
 // handleAsk sends a part of the best chain.
@@ -135,23 +148,27 @@ func (r *Relay) fork(locator []types.Hash) (uint32, error) {
 }
 
 func (r *Relay) serve(p *peer, height uint32) error {
-	bytes := 0
+	bytes, last := 0, types.Hash{}
 	for n := 0; n < r.limits.AnswerBlocks && bytes < r.limits.AnswerBytes; n++ {
 		height++
 		b, err := r.best(height)
 		if err != nil {
 			return err
 		}
+		if b != nil && n > 0 && b.PrevBlock != last {
+			break // reorganised meanwhile: the peer would not see this as one answer
+		}
 		if b == nil {
 			r.serveVotes(p)
 			break
 		}
-		if !r.send(p, Block{b}) {
+		if !r.send(p, Block{b, true}) {
 			return nil
 		}
 		bytes += len(b.Bytes())
+		last = b.Header.ID()
 	}
-	r.send(p, r.tip())
+	r.send(p, r.tip(true))
 	return nil
 }
 
@@ -180,15 +197,17 @@ func (r *Relay) serveVotes(p *peer) {
 	}
 }
 
-// handleTip ends an answer, and asks on if the peer's chain goes on.
-func (r *Relay) handleTip(p *peer, tip consensus.Checkpoint) {
-	_, known, err := r.chain.State(tip.ID)
+// handleTip asks, or asks on, if a peer's chain goes on.
+func (r *Relay) handleTip(p *peer, tip Tip) {
+	_, known, err := r.chain.State(tip.Checkpoint.ID)
 	if err != nil {
 		r.log.Error("cannot look up a block", "err", err)
 		return
 	}
 	r.mu.Lock()
-	p.sync.asked, p.sync.left = time.Time{}, 0
+	if tip.Ends {
+		p.sync.asked, p.sync.left = time.Time{}, 0
+	}
 	if known {
 		p.sync.backoff, p.sync.next = 0, time.Time{}
 	}

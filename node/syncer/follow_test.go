@@ -84,7 +84,7 @@ func TestUnknownParentIsAskedFor(t *testing.T) {
 	g.Fill("a", 3)
 	r := newRig(t, g)
 	p := r.join()
-	r.Handle(p, Block{g.Node("a3").Block})
+	r.Handle(p, Block{Block: g.Node("a3").Block})
 	list := p.take()
 	if v := only[Verdict](list); len(v) != 1 || v[0].Rule != UnknownParent {
 		t.Errorf("verdicts %v", v)
@@ -93,7 +93,7 @@ func TestUnknownParentIsAskedFor(t *testing.T) {
 		t.Fatal("nothing was asked for")
 	}
 	for _, b := range g.Path("a3") {
-		r.Handle(p, Block{b})
+		r.Handle(p, Block{b, true})
 	}
 	if r.chain.Tip().Height != 3 {
 		t.Errorf("height %d after the answer", r.chain.Tip().Height)
@@ -109,7 +109,7 @@ func TestAsksThatLeadNowhere(t *testing.T) {
 		p := r.join()
 		asks := 0
 		for range 3600 {
-			r.Handle(p, Tip{consensus.Checkpoint{Height: 1000, ID: types.Hash{1}}})
+			r.Handle(p, Tip{Checkpoint: consensus.Checkpoint{Height: 1000, ID: types.Hash{1}}, Ends: true})
 			asks += len(only[Ask](p.take()))
 			time.Sleep(time.Second)
 		}
@@ -120,7 +120,7 @@ func TestAsksThatLeadNowhere(t *testing.T) {
 			t.Errorf("asked %d times in an hour: a peer that comes back would wait too long", asks)
 		}
 		other := r.join()
-		r.Handle(other, Tip{consensus.Checkpoint{Height: 1000, ID: types.Hash{1}}})
+		r.Handle(other, Tip{Checkpoint: consensus.Checkpoint{Height: 1000, ID: types.Hash{1}}, Ends: true})
 		if len(only[Ask](other.take())) != 1 {
 			t.Error("another peer was not asked at once")
 		}
@@ -134,17 +134,39 @@ func TestLostAnswerIsAskedForAgain(t *testing.T) {
 		g.Fill("a", 3)
 		r := newRig(t, g)
 		p := r.join()
-		r.Handle(p, Block{g.Node("a3").Block})
-		r.Handle(p, Block{g.Node("a3").Block})
+		r.Handle(p, Block{Block: g.Node("a3").Block})
+		r.Handle(p, Block{Block: g.Node("a3").Block})
 		if n := len(only[Ask](p.take())); n != 1 {
 			t.Fatalf("%d asks while the answer is under way, want 1", n)
 		}
 		time.Sleep(askTimeout)
-		r.Handle(p, Block{g.Node("a3").Block})
+		r.Handle(p, Block{Block: g.Node("a3").Block})
 		if len(only[Ask](p.take())) != 1 {
 			t.Error("the lost answer was not asked for again")
 		}
 	})
+}
+
+// TestTalkInBetween has a peer say its tip and send other blocks while its
+// answer is under way, and before: neither ends the answer or is part of it.
+func TestTalkInBetween(t *testing.T) {
+	g := generator(t)
+	g.Fill("a", 100)
+	tip := g.Tip().State
+	g.SetTip("genesis")
+	other := g.Next("b1").Block
+	r := newRig(t, g)
+	r.limits.Blocks = Rate{}
+	p := &fakePeer{}
+	r.Connect(p)
+	for _, b := range g.Path("a100") {
+		r.Handle(p, Tip{Checkpoint: tip.Checkpoint()})
+		r.Handle(p, Block{Block: other})
+		r.Handle(p, Block{b, true})
+	}
+	if n := len(only[Ask](p.take())); n != 1 || r.chain.Tip().Height != 100 {
+		t.Errorf("%d asks, height %d", n, r.chain.Tip().Height)
+	}
 }
 
 func TestLocator(t *testing.T) {
@@ -152,12 +174,26 @@ func TestLocator(t *testing.T) {
 	g.Fill("a", 300)
 	r := newRig(t, g)
 	r.load(g.Path("a300")...)
-	list, err := r.locator(types.Hash{7})
+	tip := g.Tip().State.ID
+	g.SetTip("a5")
+	r.load(g.Next("b6").Block)
+	for name, c := range map[string]struct{ last, first types.Hash }{
+		"nothing followed":         {types.Hash{}, tip},
+		"followed to a branch":     {g.Node("b6").State.ID, g.Node("b6").State.ID},
+		"followed here":            {g.Node("a7").State.ID, tip},
+		"what followed is missing": {types.Hash{7}, tip},
+	} {
+		list, err := r.locator(c.last)
+		if err != nil || list[0] != c.first {
+			t.Errorf("%s: %v, the first is %s", name, err, list[0])
+		}
+	}
+	list, err := r.locator(g.Node("b6").State.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if list[0] != (types.Hash{7}) || list[1] != g.Tip().State.ID || len(list) > 20 {
-		t.Errorf("%d ids, the first %s", len(list), list[0])
+	if list[1] != tip || len(list) > 20 {
+		t.Errorf("%d ids, the second %s", len(list), list[1])
 	}
 	last := uint32(301)
 	for _, id := range list[1:] {

@@ -54,8 +54,8 @@ const (
 	// votes: those of a few slots. What is older is on the chain.
 	newest, maxVotes = 16, 32
 
-	// Sizes of memories of ids.
-	spreadMemory, peerMemory = 4096, 512
+	// peerMemory is how many blocks a peer is remembered to have.
+	peerMemory = 512
 	// pathStep is how many blocks of the chain's way are read at once.
 	pathStep = 64
 )

@@ -10,7 +10,11 @@ import (
 type Message interface{ message() }
 
 // Block is a whole block.
-type Block struct{ Block *types.Block }
+type Block struct {
+	Block *types.Block
+	// Asked says that it is part of an answer; others may come in between.
+	Asked bool
+}
 
 // Attestation is one validator's vote.
 type Attestation struct{ Vote consensus.Attestation }
@@ -27,9 +31,12 @@ type Ask struct {
 	Locator []types.Hash
 }
 
-// Tip is the last block of the sender's best chain. It ends an answer, and is
-// said now and then, so that whoever missed something asks.
-type Tip struct{ Checkpoint consensus.Checkpoint }
+// Tip is the last block of the sender's best chain, said now and then, so that
+// whoever missed something asks.
+type Tip struct {
+	Checkpoint consensus.Checkpoint
+	Ends       bool // an answer: one said in between must not pass for its end
+}
 
 // Verdict answers a block (P16). It is for people and meters: nothing follows
 // from it.

@@ -68,10 +68,9 @@ type Relay struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	mu     sync.Mutex
-	peers  map[Peer]*peer
-	spread *ring[types.Hash]       // blocks that were passed on
-	votes  []consensus.Attestation // the newest that counted
+	mu    sync.Mutex
+	peers map[Peer]*peer
+	votes []consensus.Attestation // the newest that counted
 	// offered are the newest certificates that peers were sent, with their signers.
 	offered map[consensus.Link]uint32
 	stats   Stats
@@ -89,7 +88,7 @@ type Stats struct {
 func New(c Config) *Relay {
 	return &Relay{
 		chain: c.Chain, limits: c.Limits, now: c.Now, log: c.Log,
-		peers: make(map[Peer]*peer), spread: newRing[types.Hash](spreadMemory),
+		peers:   make(map[Peer]*peer),
 		offered: make(map[consensus.Link]uint32),
 	}
 }
@@ -121,7 +120,7 @@ func (r *Relay) Handle(conn Peer, m Message) {
 	}
 	switch m := m.(type) {
 	case Block:
-		r.handleBlock(p, m.Block)
+		r.handleBlock(p, m)
 	case Attestation:
 		r.handleVote(p, waiting{vote: &m.Vote})
 	case Certificate:
@@ -129,7 +128,7 @@ func (r *Relay) Handle(conn Peer, m Message) {
 	case Ask:
 		r.handleAsk(p, m.Locator)
 	case Tip:
-		r.handleTip(p, m.Checkpoint)
+		r.handleTip(p, m)
 	case Verdict:
 		r.handleVerdict(m)
 	}
@@ -167,7 +166,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		case <-changed:
 		case <-tick.C:
 			r.retryAll()
-			r.broadcast(nil, r.tip())
+			r.broadcast(nil, r.tip(false))
 		}
 	}
 }
@@ -197,9 +196,9 @@ func (r *Relay) announce(ctx context.Context, at types.Hash) types.Hash {
 	return at
 }
 
-func (r *Relay) tip() Tip {
+func (r *Relay) tip(ends bool) Tip {
 	tip := r.chain.Tip()
-	return Tip{tip.Checkpoint()}
+	return Tip{tip.Checkpoint(), ends}
 }
 
 // send hands a message to a peer, which is dropped when it is too slow for it.

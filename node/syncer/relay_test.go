@@ -15,8 +15,8 @@ func TestNewBlockIsPassedOnOnce(t *testing.T) {
 	b := g.Next("a1").Block
 	r := newRig(t, g)
 	from, x, y := r.join(), r.join(), r.join()
-	r.Handle(from, Block{b})
-	r.Handle(x, Block{b})
+	r.Handle(from, Block{Block: b})
+	r.Handle(x, Block{Block: b})
 	for _, p := range []*fakePeer{x, y} {
 		got := only[Block](p.take())
 		if len(got) != 1 || got[0].Block != b {
@@ -51,7 +51,7 @@ func TestWhatIsNotNewOrNotGoodIsNotPassedOn(t *testing.T) {
 			}
 			r.chain.fails = c.fails
 			from, other := r.join(), r.join()
-			r.Handle(from, Block{b})
+			r.Handle(from, Block{Block: b})
 			if got := only[Block](other.take()); len(got) != 0 {
 				t.Errorf("%d blocks were passed on", len(got))
 			}
@@ -153,7 +153,7 @@ func TestVotesWaitForTheirBlock(t *testing.T) {
 	if got := only[Ask](early.take()); len(got) != 1 {
 		t.Errorf("the peer was asked %d times for the block its vote is for, want once", len(got))
 	}
-	r.Handle(other, Block{path[9]})
+	r.Handle(other, Block{Block: path[9]})
 	if s := r.Stats(); s.Waiting != 0 || r.chain.voted() != 1 || len(r.chain.Certificates()) != 1 {
 		t.Errorf("%d votes still wait, %d counted", s.Waiting, r.chain.voted())
 	}
@@ -189,13 +189,13 @@ func TestSlowPeerIsDropped(t *testing.T) {
 	r := newRig(t, g)
 	from, slow := r.join(), r.join()
 	slow.full = true
-	r.Handle(from, Block{g.Next("a1").Block})
+	r.Handle(from, Block{Block: g.Next("a1").Block})
 	if s := r.Stats(); !slow.isClosed() || s.Peers != 1 || s.Dropped != 1 {
 		t.Errorf("slow peer closed: %t, %+v", slow.isClosed(), s)
 	}
 	// What it still says is not heard.
 	b := g.Next("a2").Block
-	r.Handle(slow, Block{b})
+	r.Handle(slow, Block{Block: b})
 	if _, ok, _ := r.chain.State(b.Header.ID()); ok {
 		t.Error("a block of a dropped peer was taken")
 	}
@@ -206,7 +206,7 @@ func TestDisconnectedPeerIsForgotten(t *testing.T) {
 	r := newRig(t, g)
 	from, gone := r.join(), r.join()
 	r.Disconnect(gone)
-	r.Handle(from, Block{g.Next("a1").Block})
+	r.Handle(from, Block{Block: g.Next("a1").Block})
 	if len(gone.take()) != 0 || r.Stats().Peers != 1 {
 		t.Error("a peer that left was sent a block")
 	}
