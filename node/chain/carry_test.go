@@ -181,6 +181,11 @@ func (r *rig) changeSet(t *testing.T) {
 	r.feedAny("e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9")
 	r.tip(r.g.Node("e9").State)
 	r.changed(old, keys, false)
+	// One key, in different sets, signed both blocks of height 20, which is no
+	// evidence that either set takes; of height 16 there are twins.
+	if d, e := r.g.Node("d4"), r.g.Node("e5"); d.Block.VchBlockSig[0] != 0 || e.Block.VchBlockSig[0] != 0 || d.State.Height != e.State.Height || chain.Sizes(r.m)["accused"] != 1 {
+		t.Errorf("want the twins of height 16 accused and nobody else: %v", chain.Sizes(r.m))
+	}
 	r.restart()
 	r.grow(chain.Connected, "e9", "f", 3)
 	if got := r.carryAll("s28"); len(got) != 1 {

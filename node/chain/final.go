@@ -16,6 +16,9 @@ func (m *Manager) finalise() error {
 	if err != nil || final == m.tally.Root() {
 		return err
 	}
+	if r := m.net.Release; r != nil && final.Height < r.Height {
+		return nil // of two histories up to there only the release can tell which is to stay (L7)
+	}
 	b := Batch{Final: final}
 	if b.Forget, err = m.done(final); err != nil {
 		return err

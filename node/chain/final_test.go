@@ -2,6 +2,7 @@ package chain_test
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,6 +109,60 @@ func TestFinalAfterReorganisation(t *testing.T) {
 	r.on("b6", "b5", "b1")
 	r.restart()
 	r.on("b6", "b5", "b1")
+}
+
+// TestFinalAtStart: a node that was killed between storing the votes that make a
+// slot final and storing that it is knows it when it starts.
+func TestFinalAtStart(t *testing.T) {
+	r := newMemRig(t)
+	r.grow(chain.Connected, "genesis", "a", 2*testN)
+	certificates := []consensus.Certificate{*r.g.Certificate("genesis", "a4", 0, 1, 2), *r.g.Certificate("a4", "a8", 0, 1, 2, 3)}
+	if err := r.store.Commit(chain.Batch{Certificates: certificates}); err != nil {
+		t.Fatal(err)
+	}
+	r.m = open(t, r.net, r.store)
+	r.on("a8", "a8", "a4")
+	if final, err := r.store.Final(); err != nil || final.Height != 4 {
+		t.Errorf("stored final slot: %v, %v", final, err)
+	}
+}
+
+// TestRivalFinal: three dishonest validators certify slots of two branches, and
+// make one final on the branch that is not the best. The node says so, stays, and
+// lets it be final when work makes that branch the best.
+func TestRivalFinal(t *testing.T) {
+	r := newMemRig(t)
+	log := new(lockedBuffer)
+	m, err := chain.New(r.net, r.store, farFuture, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.m = m
+	r.grow(chain.Connected, "genesis", "a", 2*testN+2)
+	r.g.SetTip("a3")
+	r.g.Fill("b", testN+4)
+	r.feed(chain.SideChain, "b1", "b2", "b3", "b4", "b5")
+	r.certify("genesis", "a4", 0, 1, 2)
+	r.certify("a4", "a8", 0, 1, 2)
+	r.certify("genesis", "b1", 0, 1, 2)
+	r.certify("b1", "b5", 0, 1, 2)
+	r.on("a10", "a8", "genesis")
+	r.attest("b1", "b5", 3)
+	r.on("a10", "a8", "genesis")
+	r.attest("b1", "b5", 4)
+	if said := strings.Count(log.String(), "cannot follow is final"); said != 1 {
+		t.Errorf("said %d times:\n%s", said, log)
+	}
+	r.feed(chain.SideChain, "b6", "b7")
+	r.feed(chain.Connected, "b8")
+	r.on("b8", "b5", "b1")
+	r.g.SetTip("a10")
+	r.refusedBlock(r.g.Next("late").Block, consensus.RuleBelowFinal)
+	r.restart()
+	r.on("b8", "b5", "b1")
+	if got := r.m.Records(tipOf(r), 10_000); len(got) == 0 {
+		t.Error("nobody is accused")
+	}
 }
 
 // TestForget: certificates are kept until the chain itself has carried past them

@@ -33,7 +33,7 @@ func heldTest(t *testing.T, test func(t *testing.T, n *node, tip consensus.State
 		n := &node{tb: t, net: net, store: s, m: m, at: net.ID, followed: consensus.Coins{}}
 		blocks, tip := branch(net.GenesisState(), testN-1, 0)
 		n.add(chain.Connected, blocks...)
-		n.run(t)
+		n.run()
 		defer func() { n.stop() }() // or a failure would let the bubble's clock run for ever
 		test(t, n, tip, log)
 	})

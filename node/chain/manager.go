@@ -72,10 +72,13 @@ type Manager struct {
 	held  map[types.Hash]*types.Block
 	stuck bool // storing a held block failed, and that was said
 
-	arrivals    map[types.Hash]time.Time
-	parkedUntil time.Time             // when a chain that is parked may next be followed
-	leaves      map[types.Hash]uint32 // see openLeaves; nil: not known
-	recent      *path                 // to the side block stored last, nil when the best chain has changed since
+	arrivals map[types.Hash]time.Time
+	deep     map[types.Hash]time.Time // see deepSince
+	// deepCertified is the highest certified slot since which deep was filled.
+	deepCertified consensus.Checkpoint
+	parkedUntil   time.Time             // when a chain that is parked may next be followed
+	leaves        map[types.Hash]uint32 // see openLeaves; nil: not known
+	recent        *path                 // to the side block stored last, nil when the best chain has changed since
 
 	// unsettled: something besides a new block may have made another chain better
 	// or a slot final, and follow is still to do what that takes.
@@ -105,6 +108,7 @@ func New(net *consensus.Network, store Store, now func() time.Time, log *slog.Lo
 		held:         make(map[types.Hash]*types.Block),
 		changed:      make(chan struct{}),
 		arrivals:     make(map[types.Hash]time.Time),
+		deep:         make(map[types.Hash]time.Time),
 		certificates: make(map[consensus.Link]consensus.Certificate),
 		unstored:     make(map[consensus.Link]bool),
 		spent:        make(map[turn]error),

@@ -98,11 +98,38 @@ func (m *Manager) park(p *path) error {
 	if m.tip.State.Height-p.fork.State.Height <= m.parkDepth() {
 		return nil
 	}
-	if w, ok, err := m.weigh(p); err != nil || !ok || w.Certified > m.weight.Certified {
+	w, ok, err := m.weigh(p)
+	if err != nil || !ok || w.Certified > m.weight.Certified || w.Compare(m.weight) < 0 {
 		return err
+	}
+	// Where a majority is, it would certify meanwhile. Where none is, as after a
+	// split in three, nobody may wait for ever.
+	due := m.deepSince(p.up[0].State.ID).Add(2 * time.Duration(m.net.N*m.net.IntervalSeconds) * time.Second)
+	if !m.now().Before(due) {
+		return nil
+	}
+	if due.Before(m.parkedUntil) {
+		m.parkedUntil = due
 	}
 	p.up = nil
 	return nil
+}
+
+// maxDeep bounds the deep branches that are waited for. Each is better than the
+// best chain, so it has cost more work or holds more signatures.
+const maxDeep = 64
+
+// deepSince returns since when the deep branch that starts with this block has
+// been better, while nothing new was certified on the best chain.
+func (m *Manager) deepSince(first types.Hash) time.Time {
+	if m.deepCertified != m.certified || len(m.deep) >= maxDeep {
+		m.deepCertified = m.certified
+		clear(m.deep)
+	}
+	if _, ok := m.deep[first]; !ok {
+		m.deep[first] = m.now()
+	}
+	return m.deep[first]
 }
 
 // gate returns when the block e may at the earliest follow its parent on the

@@ -92,7 +92,7 @@ func TestParkSecret(t *testing.T) {
 			n.park(blocks[1:]...) // a slot and more
 			if restart {
 				time.Sleep(50 * time.Second)
-				n.reopen(t)
+				n.reopen()
 			}
 			n.waitFor(states[4], testOpen*time.Second)
 		})
@@ -146,7 +146,7 @@ func TestParkBehind(t *testing.T) {
 				n.waitFor(states[4], testOpen*time.Second)
 				return
 			}
-			n.reopen(t) // as after an outage: all blocks since then come at once
+			n.reopen() // as after an outage: all blocks since then come at once
 			n.add(chain.SideChain, blocks[0])
 			n.add(chain.Connected, blocks[1:]...)
 			n.tip(states[4])
@@ -154,52 +154,87 @@ func TestParkBehind(t *testing.T) {
 	}
 }
 
-// TestParkDeep: a branch that undoes more than 2n−1 blocks waits for a
-// certificate, whatever it weighs; one that undoes fewer does not (L2).
+// deepTest has a best chain of three slots and a better branch that undoes the
+// newest blocks of it, from the first slot on or from the block before.
+func deepTest(t *testing.T, deep bool, test func(n *node, best, top consensus.State, onBest, onBranch consensus.Link)) {
+	heldTest(t, func(t *testing.T, n *node, tip consensus.State, _ *lockedBuffer) {
+		best := []consensus.State{tip}
+		for range 2 * testN { // from height 4 on
+			r := recipe{signed: best[len(best)-1].ChildIsSlot()}
+			if r.signed {
+				r.index = best[len(best)-1].ValidatorOfRank(0)
+			}
+			b, state := r.make(best[len(best)-1])
+			time.Sleep(testInterval * time.Second)
+			n.add(chain.Connected, b)
+			best = append(best, state)
+		}
+		fork := best[1]
+		if deep {
+			fork = best[0]
+		}
+		blocks, top := branch(fork, 3*testN, 66)
+		time.Sleep(4 * testInterval * time.Second)
+		n.parked = true
+		for _, b := range blocks {
+			if _, err := n.m.AddBlock(b); err != nil {
+				t.Fatal(err)
+			}
+			n.check()
+		}
+		slot := fork.Child(&blocks[0].SignedHeader, blocks[0].Transactions[0])
+		link := func(target consensus.State) consensus.Link {
+			return consensus.Link{Set: tip.Voters().ID(), Source: consensus.Checkpoint{ID: n.net.ID}, Target: target.Checkpoint()}
+		}
+		test(n, best[len(best)-1], top, link(best[1]), link(slot))
+	})
+}
+
+// deepWait is how long a deep branch waits for a certificate: two slots' time.
+const deepWait = 2 * testN * testInterval * time.Second
+
+// TestParkDeep: a branch that undoes more than 2n−1 blocks waits until a
+// certificate is for it, whatever it weighs, or until there was time for one (L2).
 func TestParkDeep(t *testing.T) {
-	for _, deep := range []bool{false, true} {
-		heldTest(t, func(t *testing.T, n *node, tip consensus.State, _ *lockedBuffer) {
-			best := []consensus.State{tip}
-			for range 2 * testN { // from height 4 on
-				r := recipe{signed: best[len(best)-1].ChildIsSlot()}
-				if r.signed {
-					r.index = best[len(best)-1].ValidatorOfRank(0)
-				}
-				b, state := r.make(best[len(best)-1])
-				time.Sleep(testInterval * time.Second)
-				n.add(chain.Connected, b)
-				best = append(best, state)
-			}
-			fork := best[1]
-			if deep {
-				fork = best[0]
-			}
-			branch, top := branch(fork, 3*testN, 66)
-			time.Sleep(4 * testInterval * time.Second)
-			n.parked = true
-			for _, b := range branch {
-				if _, err := n.m.AddBlock(b); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if !deep {
-				n.waitFor(top, 0)
-				return
-			}
-			time.Sleep(testClose * time.Second)
-			synctest.Wait()
-			n.tip(best[len(best)-1])
-			n.reopen(t)
-			n.tip(best[len(best)-1])
-			slot := fork.Child(&branch[0].SignedHeader, branch[0].Transactions[0])
-			l := consensus.Link{Set: tip.Voters().ID(), Source: consensus.Checkpoint{ID: n.net.ID}, Target: slot.Checkpoint()}
-			n.attestation(attest(n.net, l, 0))
-			n.tip(best[len(best)-1])
+	t.Run("not deep", func(t *testing.T) {
+		deepTest(t, false, func(n *node, _, top consensus.State, _, _ consensus.Link) { n.waitFor(top, 0) })
+	})
+	t.Run("nobody certifies", func(t *testing.T) {
+		deepTest(t, true, func(n *node, best, top consensus.State, _, _ consensus.Link) {
+			n.tip(best)
+			n.waitFor(top, deepWait)
+		})
+	})
+	t.Run("restart", func(t *testing.T) {
+		deepTest(t, true, func(n *node, best, top consensus.State, _, _ consensus.Link) {
+			time.Sleep(deepWait - time.Second)
+			n.reopen()
+			n.tip(best)
+			n.waitFor(top, deepWait)
+		})
+	})
+	t.Run("the branch is certified", func(t *testing.T) {
+		deepTest(t, true, func(n *node, best, top consensus.State, _, onBranch consensus.Link) {
+			time.Sleep(time.Minute)
+			n.attestation(attest(n.net, onBranch, 0))
+			n.tip(best)
 			n.parked = false
-			n.attestation(attest(n.net, l, 2))
+			n.attestation(attest(n.net, onBranch, 2))
 			n.tip(top)
 		})
-	}
+	})
+	t.Run("the best chain is certified", func(t *testing.T) {
+		deepTest(t, true, func(n *node, best, _ consensus.State, onBest, _ consensus.Link) {
+			time.Sleep(time.Minute)
+			n.attestation(attest(n.net, onBest, 0))
+			n.attestation(attest(n.net, onBest, 2))
+			time.Sleep(deepWait + time.Minute)
+			synctest.Wait()
+			n.parked = false
+			n.check()
+			n.tip(best)
+		})
+	})
 }
 
 // TestRunFollows: what a failing store keeps from being followed is followed once
@@ -231,7 +266,7 @@ func TestRunFollows(t *testing.T) {
 		synctest.Wait()
 		n.tip(otherState)
 		n.check()
-		n.reopen(t)
+		n.reopen()
 		n.tip(otherState)
 	})
 }
@@ -247,26 +282,26 @@ func (n *node) before(s consensus.State, blocks int) consensus.State {
 
 // reopen forgets everything in memory and runs a new manager, by the clock of the
 // bubble.
-func (n *node) reopen(t *testing.T) {
-	t.Helper()
+func (n *node) reopen() {
+	n.tb.Helper()
 	n.stop()
 	m, err := chain.New(n.net, n.store, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
-		t.Fatal(err)
+		n.tb.Fatal(err)
 	}
 	n.m = m
-	n.run(t)
+	n.run()
 	n.loseVotes()
 	n.check()
 }
 
 // run starts Run, which stop ends.
-func (n *node) run(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
+func (n *node) run() {
+	ctx, cancel := context.WithCancel(n.tb.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
 		if err := n.m.Run(ctx); err != nil {
-			t.Error(err)
+			n.tb.Error(err)
 		}
 	})
 	n.stop = func() { cancel(); done.Wait() }

@@ -14,7 +14,8 @@ func (m *Manager) load() error {
 	if !ok {
 		return errors.New("store has no tip")
 	}
-	if id == m.tip.State.ID && m.stale == nil {
+	if id == m.tip.State.ID {
+		m.stale = nil
 		return nil
 	}
 	e, err := m.entry(id)

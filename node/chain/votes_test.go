@@ -174,3 +174,22 @@ func TestValidPart(t *testing.T) {
 	r.certify("b1", "c2", 0, 1, 2)
 	r.on("c2", "c2", "genesis")
 }
+
+// TestFirstSeenOfMany: of several branches that a certificate makes better alike,
+// the one seen first is followed, also after a restart.
+func TestFirstSeenOfMany(t *testing.T) {
+	r := newMemRig(t)
+	r.grow(chain.Connected, "genesis", "a", testN+3)
+	r.g.SetTip("a3")
+	r.g.NextSigned("b", r.g.Tip().State.ValidatorOfRank(1))
+	r.feed(chain.SideChain, "b")
+	for _, name := range []string{"c", "d", "e", "f", "g", "h"} {
+		r.g.SetTip("b")
+		r.g.Next(name)
+		r.feed(chain.SideChain, name)
+	}
+	r.certify("genesis", "b", 0, 1, 2)
+	r.on("c", "b", "genesis")
+	r.restart()
+	r.on("c", "b", "genesis")
+}

@@ -1,6 +1,7 @@
 package consensus_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -34,6 +35,13 @@ func TestGoodBlocksCannotBePoisoned(t *testing.T) {
 			f.block.Transactions = append(f.block.Transactions, f.block.Transactions[2])
 		}},
 		{"a body over the size limit", mined, func(f *fixture) { grow(f, testMaxBytes+1) }},
+		{"records left out", voted, func(f *fixture) {
+			f.block.Transactions[0].Outputs = f.block.Transactions[0].Outputs[:2]
+		}},
+		{"a record more", voted, func(f *fixture) {
+			chaingen.Data(append(bytes.Clone(f.block.Transactions[0].Outputs[2].PkScript[4:]), 4, 0))(f.block)
+		}},
+		{"signed by a disabled validator", voted, func(f *fixture) { f.Sign(f.block, 3) }},
 		{"a body of another block", mined, func(f *fixture) {
 			f.block.Transactions = []*types.Transaction{sixtyFourBytes()}
 		}},

@@ -2,6 +2,8 @@ package consensus_test
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"testing"
 
 	"qcitycoin.org/qcity/node/consensus"
@@ -203,4 +205,68 @@ func TestMajorityDisabled(t *testing.T) {
 	if s.Tip().State.Voters().Certifies(^uint32(0)) {
 		t.Error("two of five can certify")
 	}
+}
+
+// TestDisabledKeysAreNotShared: branches that disable one key after another, the
+// lowest last, leave what their parents say as it was.
+func TestDisabledKeysAreNotShared(t *testing.T) {
+	s := newStory(t, chaingen.Params())
+	s.slots(1)
+	s.approach()
+	before := s.Tip().Name
+	s.branch = "twin "
+	s.slot()
+	s.SetTip(before)
+	s.branch = ""
+	s.slot()
+	order := []uint8{0, 1, 2, 3, 4}
+	keys := s.Network().Validators
+	slices.SortFunc(order, func(a, b uint8) int { return bytes.Compare(keys[b].Bytes(), keys[a].Bytes()) })
+	for i, offender := range order[:4] {
+		s.approach()
+		parent := s.Tip()
+		was := bytes.Clone(parent.State.Proven().Bytes())
+		for _, other := range order[i:] {
+			s.SetTip(parent.Name)
+			s.branch = fmt.Sprint("beside ", i, other, " ")
+			s.slot(s.Evidence(s.Vote("genesis", "s2", other), s.Vote("s1", "twin s2", other)))
+			if !bytes.Equal(parent.State.Proven().Bytes(), was) {
+				t.Fatalf("evidence against %d changed what is said before: %s", other, s.describe(parent))
+			}
+		}
+		s.SetTip(parent.Name)
+		s.branch = ""
+		s.slot(s.Evidence(s.Vote("genesis", "s2", offender), s.Vote("s1", "twin s2", offender)))
+	}
+}
+
+// TestEvidenceOfTheNextVoters: who votes on, or signs, the very next slot is
+// known although no slot of this chain has had them yet: another branch had.
+func TestEvidenceOfTheNextVoters(t *testing.T) {
+	bothAlgorithms(t, func(t *testing.T, s *story) {
+		s.slot()
+		s.slot(s.SetChange(s.keys(4, 5, 6), 0, 1, 2))
+		s.approach()
+		fork := s.Tip().Name
+		s.branch = "other "
+		s.slot()
+		s.SetTip(fork)
+		s.branch = ""
+		// Two votes of key 5, which only the joint electorate has.
+		s.slot(s.Evidence(s.Vote("s1", "other s3", 5), s.Vote("s2", "other s3", 5)))
+		s.expect("set 0: 0 1 2 3 4; next 1: 4 5 6 since s2, 0 deep; disabled: 5; final genesis; slots genesis* s1 s2 s3")
+		s.slot(s.Certificate("genesis", "s2", 0, 1, 2), s.Certificate("s2", "s3", 0, 1, 2, 3, 4, 5, 6))
+		s.expect("set 1: 4 5 6; disabled: 5; final s2; slots s2* s3* s4")
+		s.approach()
+		fork = s.Tip().Name
+		for _, name := range []string{"one", "two"} {
+			s.NextSigned(name, 0)
+			s.SetTip(fork)
+		}
+		s.NextSigned("s5", 2, chaingen.Records(s.SlotEvidence("one", "two")))
+		s.expect("set 1: 4 5 6; disabled: " + s.numbers(s.Tip().State.Proven().Disabled) + "; final s2; slots s2* s3* s4 s5")
+		if got := s.Tip().State.Proven(); s.Tip().Err != nil || len(got.Disabled) != 2 || !got.IsDisabled(s.keys(4)[0]) {
+			t.Errorf("disabled %v, %v", got.Disabled, s.Tip().Err)
+		}
+	})
 }

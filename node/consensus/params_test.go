@@ -51,6 +51,8 @@ func TestParamsThatCannotWork(t *testing.T) {
 		{"no signatures", "maxSigOps", func(p *consensus.Params) { p.MaxSigOps = 0 }},
 		{"signatures beyond 32 bits", "maxSigOps", func(p *consensus.Params) { p.MaxSigOps = 1 << 31 }},
 		{"data beyond a push", "maxDataBytes", func(p *consensus.Params) { p.MaxDataBytes = 65536 }},
+		{"release vouches for genesis", "release.height", func(p *consensus.Params) { p.Release = &consensus.ReleaseCheckpoint{} }},
+		{"release vouches for no slot", "release.height", func(p *consensus.Params) { p.Release = &consensus.ReleaseCheckpoint{Height: 11} }},
 		{"one version byte", "addresses", func(p *consensus.Params) { p.Addresses.ScriptHash = p.Addresses.PubKeyHash }},
 	}
 	for _, c := range cases {
@@ -112,6 +114,27 @@ func TestEveryParameterEntersTheNetworkID(t *testing.T) {
 			t.Errorf("changing %s gives the network id of changing %s", name, other)
 		}
 		seen[n.ID] = name
+	}
+}
+
+// TestReleaseIsNoPartOfTheNetwork: what a release vouches for comes and goes,
+// the network stays.
+func TestReleaseIsNoPartOfTheNetwork(t *testing.T) {
+	original, err := consensus.NewNetwork(chaingen.Params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := chaingen.Params()
+	p.Release = &consensus.ReleaseCheckpoint{Height: 20, Block: types.Hash{7}}
+	n, err := consensus.NewNetwork(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.ID != original.ID {
+		t.Error("another network id")
+	}
+	if got, want := n.Release.Checkpoint(), (consensus.Checkpoint{Height: 20, ID: types.Hash{7}}); got != want {
+		t.Errorf("checkpoint %v, want %v", got, want)
 	}
 }
 

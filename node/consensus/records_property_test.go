@@ -293,7 +293,6 @@ func (tr *tree) byTheBook(tip *chaingen.Node) summary {
 	}
 	s := summary{Keys: tr.Network().Validators}
 	voters := make(map[uint32][2][]types.PublicKey) // by target: the sets that vote on it
-	var certificates []*consensus.Certificate
 	certified, disabled := map[uint32]bool{0: true}, map[types.PublicKey]bool{}
 	for _, n := range chain {
 		height := n.State.Height
@@ -302,7 +301,6 @@ func (tr *tree) byTheBook(tip *chaingen.Node) summary {
 		for _, r := range tr.carried[n.Name] {
 			switch r := r.(type) {
 			case *consensus.Certificate:
-				certificates = append(certificates, r)
 				certified[r.Target.Height] = true
 				if r.Target.Height-r.Source.Height == 2 && bothReach(voters[r.Target.Height], r.Signers, map[int]int{1: 2, 3: 3, 5: 4}) {
 					s.Final = max(s.Final, r.Source.Height)

@@ -101,6 +101,27 @@ func TestSameBlocksSameState(t *testing.T) {
 	})
 }
 
+// TestDatabaseKeepsWhoMightVoteWhen: two slots of one set, before and after one of
+// its keys was disabled, keep their own voters.
+func TestDatabaseKeepsWhoMightVoteWhen(t *testing.T) {
+	bothAlgorithms(t, func(t *testing.T, s *story) {
+		blocks, _ := accused(t, s)
+		s.slot(blocks)
+		s.slot()
+		state := s.Tip().State
+		back, err := consensus.DecodeAuthority(state.Proven().Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		state.Authority = back
+		for target, want := range map[string]consensus.Rule{"s4": "", "s5": "attest-disabled"} {
+			if err := state.CheckRecord(s.Certificate("s1", target, 0, 1, 2)); ruleOf(err) != want || (err == nil) != (want == "") {
+				t.Errorf("a vote of the disabled key for %s: %v, want rule %q", target, err, want)
+			}
+		}
+	})
+}
+
 // TestUndoIsTheParentState: branches that say different things of the validators
 // know nothing of each other, in whatever order they are connected.
 func TestUndoIsTheParentState(t *testing.T) {

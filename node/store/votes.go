@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 
@@ -31,8 +32,11 @@ func (c *authorities) read(tx *bolt.Tx, id types.Hash) (*consensus.Authority, er
 		return nil, fmt.Errorf("validator index lacks %s: the database is damaged", id)
 	}
 	a, err := consensus.DecodeAuthority(v)
+	if err == nil && a.ID() != id {
+		err = fmt.Errorf("it is %s", a.ID())
+	}
 	if err != nil {
-		return nil, fmt.Errorf("validator index, %s: %w", id, err)
+		return nil, fmt.Errorf("validator index, %s: the database is damaged: %w", id, err)
 	}
 	if len(c.known) >= maxAuthorities || c.known == nil {
 		c.known = make(map[types.Hash]*consensus.Authority)
@@ -74,10 +78,13 @@ func writeVotes(tx *bolt.Tx, b Batch) error {
 	return tx.Bucket(bucketMeta).Put(keyFinal, b.Final.Bytes())
 }
 
-func decodeCertificate(v []byte) (consensus.Certificate, error) {
+func decodeCertificate(k, v []byte) (consensus.Certificate, error) {
 	c, err := consensus.DecodeCertificate(v)
+	if err == nil && !bytes.Equal(k, c.Link.AppendTo(nil)) {
+		err = fmt.Errorf("stored is that for slot %d, block %s", c.Target.Height, c.Target.ID)
+	}
 	if err != nil {
-		err = fmt.Errorf("the database is damaged: %w", err)
+		err = fmt.Errorf("certificate %x: the database is damaged: %w", k, err)
 	}
 	return c, err
 }
@@ -85,8 +92,8 @@ func decodeCertificate(v []byte) (consensus.Certificate, error) {
 // Certificates returns the certificates that are kept.
 func (s *Store) Certificates() (list []consensus.Certificate, err error) {
 	return list, s.view(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketVotes).ForEach(func(_, v []byte) error {
-			c, err := decodeCertificate(v)
+		return tx.Bucket(bucketVotes).ForEach(func(k, v []byte) error {
+			c, err := decodeCertificate(k, v)
 			list = append(list, c)
 			return err
 		})
@@ -103,6 +110,9 @@ func (s *Store) Final() (c consensus.Checkpoint, err error) {
 		}
 		d := types.NewDecoder(v)
 		c = consensus.DecodeCheckpoint(d)
-		return d.Finish()
+		if err := d.Finish(); err != nil {
+			return fmt.Errorf("final slot: the database is damaged: %w", err)
+		}
+		return nil
 	})
 }
