@@ -49,6 +49,7 @@ type node struct {
 	root     consensus.Checkpoint    // final at the last restart
 	parked   bool                    // something better may be stored
 	stop     func()                  // ends Run
+	chains   map[types.Hash][]chain.Entry
 }
 
 func newNode(tb testing.TB, net *consensus.Network, s chain.Store) *node {

@@ -95,14 +95,18 @@ func TestVoteFaults(t *testing.T) {
 		t.Fatalf("the history ends at height %d, certified %d, final %d, with %d certificates",
 			standing.Tip.Height, standing.Certified.Height, standing.Final.Height, len(want.m.Certificates()))
 	}
+	slow := 1
+	if race {
+		slow = 5
+	}
 	for _, c := range []struct {
 		name            string
 		commits, after  bool
 		stride, atLeast int
 	}{
-		{"commits", true, false, 1, 30},
-		{"commits that did their work", true, true, 1, 30},
-		{"reads", false, false, 7, 50},
+		{"commits", true, false, slow, 30 / slow},
+		{"commits that did their work", true, true, slow, 30 / slow},
+		{"reads", false, false, 7 * slow, 50 / slow},
 	} {
 		for _, reopen := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/reopen %v", c.name, reopen), func(t *testing.T) {

@@ -2,6 +2,7 @@ package chain_test
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -24,6 +25,12 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		fmt.Fprintln(os.Stderr, addForever(dir))
 		os.Exit(1)
+	}
+	flag.Parse()
+	if checks := flag.Lookup("rapid.checks"); race && checks.Value.String() == checks.DefValue {
+		if err := checks.Value.Set("20"); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(m.Run())
 }

@@ -168,11 +168,21 @@ func modelWeight(p proven, c []chain.Entry) consensus.Weight {
 	return c[len(c)-1].State.Weight(highestOf(p.certified, c).Height)
 }
 
-// modelChain returns all blocks of a chain, the one of height h at index h.
+// modelChain returns all blocks of a chain, the one of height h at index h. Of
+// what is stored of them, headers and states, nothing changes.
 func modelChain(n *node, id types.Hash) []chain.Entry {
-	e := n.entry(id)
-	if id == n.net.ID {
-		return []chain.Entry{e}
+	if c, ok := n.chains[id]; ok {
+		return c
 	}
-	return append(modelChain(n, e.Header.PrevBlock), e)
+	e := n.entry(id)
+	c := []chain.Entry{e}
+	if id != n.net.ID {
+		below := modelChain(n, e.Header.PrevBlock)
+		c = append(below[:len(below):len(below)], e)
+	}
+	if n.chains == nil {
+		n.chains = make(map[types.Hash][]chain.Entry)
+	}
+	n.chains[id] = c
+	return c
 }

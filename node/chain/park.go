@@ -104,7 +104,7 @@ func (m *Manager) park(p *path) error {
 	}
 	// Where a majority is, it would certify meanwhile. Where none is, as after a
 	// split in three, nobody may wait for ever.
-	due := m.deepSince(p.up[0].State.ID).Add(2 * time.Duration(m.net.N*m.net.IntervalSeconds) * time.Second)
+	due := m.deepSince(p.up[0].State.ID).Add(2 * time.Duration(m.net.N) * time.Duration(m.net.IntervalSeconds) * time.Second)
 	if !m.now().Before(due) {
 		return nil
 	}
@@ -122,11 +122,14 @@ const maxDeep = 64
 // deepSince returns since when the deep branch that starts with this block has
 // been better, while nothing new was certified on the best chain.
 func (m *Manager) deepSince(first types.Hash) time.Time {
-	if m.deepCertified != m.certified || len(m.deep) >= maxDeep {
+	if m.deepCertified != m.certified {
 		m.deepCertified = m.certified
 		clear(m.deep)
 	}
 	if _, ok := m.deep[first]; !ok {
+		if len(m.deep) >= maxDeep {
+			clear(m.deep)
+		}
 		m.deep[first] = m.now()
 	}
 	return m.deep[first]

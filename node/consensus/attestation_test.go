@@ -10,7 +10,6 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
@@ -226,37 +225,6 @@ func TestVoteRulesAreCompleteAndDocumented(t *testing.T) {
 	for _, text := range declaredRules(t) {
 		if declared[text] {
 			t.Errorf("%s is a rule of blocks as well", text)
-		}
-	}
-}
-
-// TestDocumentedTests: the tests that docs/votes.md names exist.
-func TestDocumentedTests(t *testing.T) {
-	text, err := os.ReadFile("../../docs/votes.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sources strings.Builder
-	entries, err := os.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), "_test.go") {
-			source, err := os.ReadFile(e.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
-			sources.Write(source)
-		}
-	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z]+)").FindAllSubmatch(text, -1)
-	if len(named) < 5 {
-		t.Fatalf("only %d tests found in docs/votes.md: this test reads it wrongly", len(named))
-	}
-	for _, m := range named {
-		if !strings.Contains(sources.String(), "\nfunc "+string(m[1])+"(") {
-			t.Errorf("docs/votes.md names %s, which does not exist", m[1])
 		}
 	}
 }
