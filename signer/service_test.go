@@ -143,9 +143,9 @@ func TestPolicy(t *testing.T) {
 			},
 			reset: func(_ *testing.T, b *bench) { b.now = b.now.Add(time.Second) },
 		}},
-		{"slot closed by the clock", RuleStale, set{
+		{"the parent is of long ago", RuleStale, set{
 			bad: func(t *testing.T, b *bench) Request {
-				b.now = time.Unix(parentTime+testClose+1, 0)
+				b.now = time.Unix(parentTime+12*testClose+1, 0)
 				return valid(t, b)
 			},
 			reset: func(_ *testing.T, b *bench) { b.now = b.now.Add(-time.Second) },

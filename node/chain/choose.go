@@ -1,6 +1,8 @@
 package chain
 
 import (
+	"slices"
+
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
@@ -66,7 +68,7 @@ func (m *Manager) highest(p *path) (c consensus.Checkpoint, ok bool, err error) 
 	if ok, err := m.allowed(p); err != nil || !ok {
 		return consensus.Checkpoint{}, false, err
 	}
-	for _, c := range m.slots {
+	for _, c := range slices.Backward(m.proven.certified) {
 		if c.Height > p.end().State.Height {
 			continue
 		}

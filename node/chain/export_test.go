@@ -23,7 +23,7 @@ func Sizes(m *Manager) map[string]int {
 	}
 	return map[string]int{
 		"held": len(m.held), "arrivals": len(m.arrivals), "leaves": len(m.leaves), "recent": recent,
-		"certificates": len(m.certificates), "unstored": len(m.unstored), "slots": len(m.slots),
+		"certificates": len(m.certificates), "unstored": len(m.unstored), "slots": len(m.proven.certified),
 		"twins": twins, "spent": len(m.spent), "accused": len(m.accused), "heard": len(m.heard), "evidence": len(m.tally.Evidence()),
 	}
 }

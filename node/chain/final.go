@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -29,7 +30,7 @@ func (m *Manager) finalise() error {
 	if err := m.tally.Prune(final); err != nil {
 		return err
 	}
-	m.slots = m.tally.CertifiedSlots()
+	m.proven.recount(m.tally)
 	maps.DeleteFunc(m.twins, func(h uint32, _ map[types.PublicKey]signedSlot) bool { return h <= final.Height })
 	maps.DeleteFunc(m.spent, func(t turn, _ error) bool { return t.height <= final.Height })
 	m.log.Info("slot is final", "height", final.Height, "block", final.ID)
@@ -39,11 +40,7 @@ func (m *Manager) finalise() error {
 
 // final returns the highest final slot of the best chain.
 func (m *Manager) final() (consensus.Checkpoint, error) {
-	root := m.tally.Root()
-	for _, c := range m.slots {
-		if c == root || !m.tally.Final(c) {
-			continue
-		}
+	for _, c := range slices.Backward(m.proven.final) {
 		if on, err := m.contains(&path{fork: m.tip}, c); err != nil || on {
 			return c, err
 		}
@@ -52,7 +49,7 @@ func (m *Manager) final() (consensus.Checkpoint, error) {
 			m.log.Error("a slot that this node cannot follow is final: its software or the validators are at fault", "height", c.Height, "block", c.ID)
 		}
 	}
-	return root, nil
+	return m.tally.Root(), nil
 }
 
 // done returns the links whose certificates need not be kept any more: what the
@@ -86,16 +83,19 @@ func (m *Manager) loadVotes() error {
 		return err
 	}
 	tally, certificates := consensus.NewTally(m.net, root), make(map[consensus.Link]consensus.Certificate)
+	var p proven
 	for _, c := range list {
 		certificates[c.Link] = c
 		if c.Source != root && c.Source.Height <= root.Height {
 			continue // kept for the blocks of this node's validators to carry
 		}
+		p.source = max(p.source, c.Source.Height)
 		if err := m.loadCertificate(tally, &c); err != nil {
 			return fmt.Errorf("stored certificate for slot %d: %w", c.Target.Height, err)
 		}
 	}
-	m.tally, m.certificates, m.slots = tally, certificates, tally.CertifiedSlots()
+	p.recount(tally)
+	m.tally, m.certificates, m.proven = tally, certificates, p
 	return m.weighTip()
 }
 

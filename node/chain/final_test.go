@@ -257,6 +257,26 @@ func TestRelease(t *testing.T) {
 	r.on("a12", "a12", "a8")
 }
 
+// TestNotFinalBelowRelease: below the release's checkpoint nothing is final before
+// that is reached.
+func TestNotFinalBelowRelease(t *testing.T) {
+	g := rigGenerator(t, chaingen.Params())
+	g.Fill("a", 4*testN)
+	p := chaingen.Params()
+	p.Release = &consensus.ReleaseCheckpoint{Height: 3 * testN, Block: g.Node("a12").State.ID}
+	r := &rig{node: newNode(t, releaseNetwork(t, p), chaintest.NewStore()), g: g}
+	r.feed(chain.Connected, "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9")
+	r.certify("genesis", "a4", 0, 1, 2)
+	r.certify("a4", "a8", 0, 1, 2, 3)
+	r.on("a9", "a8", "genesis")
+	r.restart()
+	r.on("a9", "a8", "genesis")
+	r.feed(chain.Connected, "a10", "a11", "a12", "a13", "a14", "a15", "a16")
+	r.on("a16", "a12", "a12")
+	r.certify("a12", "a16", 0, 1, 2, 3)
+	r.on("a16", "a16", "a12")
+}
+
 func releaseNetwork(t *testing.T, p consensus.Params) *consensus.Network {
 	t.Helper()
 	p.N = testN

@@ -86,7 +86,7 @@ type Manager struct {
 	failing   bool // follow failed, and that was said
 
 	tally        *consensus.Tally
-	slots        []consensus.Checkpoint                   // tally.CertifiedSlots, which takes sorting
+	proven       proven                                   // of the tally
 	certificates map[consensus.Link]consensus.Certificate // stored, too
 	unstored     map[consensus.Link]bool                  // what the tally has of these links is still to be stored
 	rival        consensus.Checkpoint                     // final, but on another chain, and that was said

@@ -97,6 +97,11 @@ func (n *node) model() proven {
 			p.final[l.Source] = true
 		}
 	}
+	// Of two histories up to the release's checkpoint only the release can tell
+	// which is to stay.
+	maps.DeleteFunc(p.final, func(c consensus.Checkpoint, _ bool) bool {
+		return n.net.Release != nil && c.Height > 0 && c.Height < n.net.Release.Height
+	})
 	return p
 }
 

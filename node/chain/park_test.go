@@ -223,6 +223,35 @@ func TestParkDeep(t *testing.T) {
 			n.tip(top)
 		})
 	})
+	t.Run("both are certified", func(t *testing.T) {
+		deepTest(t, true, func(n *node, best, top consensus.State, onBest, onBranch consensus.Link) {
+			for _, l := range []consensus.Link{onBest, onBranch} {
+				time.Sleep(time.Minute)
+				n.attestation(attest(n.net, l, 0))
+				n.attestation(attest(n.net, l, 2))
+				n.tip(best)
+			}
+			n.waitFor(top, deepWait) // anew, since something was certified
+		})
+	})
+	t.Run("two branches", func(t *testing.T) {
+		deepTest(t, true, func(n *node, best, top consensus.State, _, _ consensus.Link) {
+			at := n.before(best, 2*testN)
+			for range 3 * testN {
+				r := recipe{tag: 67, signed: at.ChildIsSlot()}
+				if r.signed {
+					r.index, r.delay = at.ValidatorOfRank(1), testStep+testInterval
+				}
+				var b *types.Block
+				b, at = r.make(at)
+				if _, err := n.m.AddBlock(b); err != nil {
+					n.tb.Fatal(err)
+				}
+			}
+			n.tip(best)
+			n.waitFor(top, deepWait)
+		})
+	})
 	t.Run("the best chain is certified", func(t *testing.T) {
 		deepTest(t, true, func(n *node, best, _ consensus.State, onBest, _ consensus.Link) {
 			time.Sleep(time.Minute)

@@ -160,7 +160,7 @@ func (m *Manager) counted(l consensus.Link) {
 	if c, ok := m.tally.Certificate(l); ok && c.Signers != m.certificates[l].Signers {
 		m.unstored[l] = true
 		m.unsettled = true
-		m.slots = m.tally.CertifiedSlots()
+		m.proven.note(m.tally, l)
 	}
 }
 
@@ -204,14 +204,13 @@ func (m *Manager) follow() error {
 			err = step()
 		}
 	}
-	if err == nil {
-		m.unsettled = false
-		return nil
-	}
-	if retry := m.now().Add(clockCheck); retry.Before(m.parkedUntil) {
+	m.unsettled = err != nil
+	if retry := m.now().Add(clockCheck); err != nil && retry.Before(m.parkedUntil) {
 		m.parkedUntil = retry
 	}
-	m.wakeRun()
+	if m.parkedUntil != noTime {
+		m.wakeRun()
+	}
 	return err
 }
 

@@ -112,6 +112,9 @@ func TestVoteFloorAndLimit(t *testing.T) {
 	r.attest("genesis", "a20", 0)
 	r.attest("a4", "a20", 0)
 	r.refusedVote(t, consensus.RuleVoteLimit, func() (bool, error) { return r.m.AddAttestation(r.g.Vote("a8", "a20", 0)) })
+	spoiled := r.g.Vote("a8", "a20", 0) // whose signature is not even looked at
+	spoiled.Signature[0]++
+	r.refusedVote(t, consensus.RuleVoteLimit, func() (bool, error) { return r.m.AddAttestation(spoiled) })
 	r.certify("a8", "a20", 0, 1, 2)
 	r.certify("genesis", "a4", 0, 1, 2, 3)
 	r.certify("a4", "a8", 0, 1, 2, 3)

@@ -1,6 +1,8 @@
 package chain_test
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 
 	"qcitycoin.org/qcity/node/chain"
@@ -111,6 +113,27 @@ func TestLateCertificate(t *testing.T) {
 		r.on("f1", "c1", "genesis")
 		verify(t, r.net, r.store)
 	})
+}
+
+// TestNoDetour: a certificate in a side block for a slot that the best chain has,
+// too, does not make the node change over and back.
+func TestNoDetour(t *testing.T) {
+	r := newMemRig(t)
+	log := new(lockedBuffer)
+	m, err := chain.New(r.net, r.store, farFuture, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.m = m
+	r.grow(chain.Connected, "genesis", "a", 2*testN+1)
+	r.g.SetTip("a4")
+	r.g.Fill("b", 3)
+	carry(r, "b4", r.g.Certificate("genesis", "a4", 0, 1, 2))
+	r.feed(chain.SideChain, "b1", "b2", "b3", "b4")
+	r.on("a9", "a4", "genesis")
+	if strings.Contains(log.String(), "reorganised") {
+		t.Errorf("log:\n%s", log)
+	}
 }
 
 // carry makes the next block, a slot, carry records.
