@@ -75,7 +75,7 @@ bench: ## all benchmarks (BENCH=regexp)
 kill: ## kill -9 node, signer and worker KILLS times (make test does it 300 times)
 	QCITY_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./cmd/qcity
 
-model: ## every way to vote, further than make test goes (minutes)
+model: ## every way to vote, further than make test goes (half an hour)
 	QCITY_MODEL=1 $(GO) test -count=1 -timeout 0 -v -run '^TestVoteModel' ./node/consensus
 
 fuzz: ## every fuzz target for FUZZTIME each (make test runs their seeds only)
