@@ -17,13 +17,8 @@ import (
 //     digest's last word is zero. That word is settled after round 60 of 64,
 //     and all but one in 2^32 hashes stop there.
 type generic struct {
-	target   work.Target
-	hard     bool // the target's top 32 bits are zero
-	versions [MaxVersions]uint32
-	mid      [MaxVersions]state // after the first 64 bytes
-	ahead    [MaxVersions]state // mid, three rounds into the second block
-	lanes    int
-	tail     [18]uint32 // second block and schedule words 16, 17; [3] is the nonce
+	prepared
+	target work.Target
 }
 
 // state is the working variables a … h, or a chaining value.
@@ -31,28 +26,7 @@ type state [8]uint32
 
 func (e *generic) Prepare(w *Work) {
 	e.target = w.Target
-	e.hard = binary.BigEndian.Uint32(w.Target[:4]) == 0
-	e.lanes = copy(e.versions[:], w.Versions)
-
-	var m [64]uint32
-	for i := range 3 {
-		m[i] = binary.BigEndian.Uint32(w.Header[64+4*i:])
-	}
-	m[4], m[15] = 0x80000000, 8*80 // padding; length in bits
-	extend(&m, 16, 18)
-	copy(e.tail[:], m[:18])
-	tail := m
-
-	h := w.Header
-	for lane, version := range w.Versions {
-		binary.LittleEndian.PutUint32(h[0:], version)
-		for i := range 16 {
-			m[i] = binary.BigEndian.Uint32(h[4*i:])
-		}
-		extend(&m, 16, 64)
-		e.mid[lane] = add(rounds(iv, &m, 0, 64), iv)
-		e.ahead[lane] = rounds(e.mid[lane], &tail, 0, 3)
-	}
+	e.prepare(w)
 }
 
 func (e *generic) Scan(first uint32, n int, hits []Hit) []Hit {
@@ -61,8 +35,8 @@ func (e *generic) Scan(first uint32, n int, hits []Hit) []Hit {
 	m2[8], m2[15] = 0x80000000, 8*32
 	for i := range uint32(n) {
 		nonce := first + i
-		m1[3] = bits.ReverseBytes32(nonce) // the header is little-endian
-		extend(&m1, 18, 64)                // the same for every version
+		m1[3] = nonceWord(nonce)
+		extend(&m1, 18, 64) // the same for every version
 		for lane := range e.lanes {
 			h := add(rounds(e.ahead[lane], &m1, 3, 64), e.mid[lane])
 			copy(m2[:8], h[:])
@@ -79,7 +53,7 @@ func (e *generic) Scan(first uint32, n int, hits []Hit) []Hit {
 func (e *generic) qualifies(m *[64]uint32) bool {
 	extend(m, 16, 61)
 	s := rounds(iv, m, 0, 61)
-	if e.hard {
+	if e.top == 0 {
 		// e after round 60 moves on unchanged and is h after round 63.
 		return s[4]+iv[7] == 0
 	}

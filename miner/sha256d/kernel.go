@@ -73,7 +73,7 @@ func (k *Kernel) Missing(features []hw.Feature) []hw.Feature {
 
 // Kernels returns the table, in the order in which it is shown.
 func Kernels() []Kernel {
-	return []Kernel{
+	return append([]Kernel{
 		{
 			Name: "generic", Lanes: 1, New: func() Engine { return new(generic) },
 			Note: "plain Go with midstate and early reject; runs anywhere",
@@ -86,7 +86,7 @@ func Kernels() []Kernel {
 			Name: "sha256-simd", Lanes: 1, New: func() Engine { return &whole{sum: simdSum} },
 			Note: "github.com/minio/sha256-simd twice over the whole header",
 		},
-	}
+	}, vectorKernels()...)
 }
 
 // Names returns the names of kernels, separated by ", ".

@@ -1,0 +1,31 @@
+package sha256d
+
+import "qcitycoin.org/qcity/hw"
+
+//go:generate go run ./gen
+
+// vectorKernels returns the kernels written for this architecture.
+func vectorKernels() []Kernel {
+	return []Kernel{
+		{
+			Name: "avx2", Lanes: 1, New: func() Engine { return newNonceLanes(1, avx2Nonces) },
+			Needs: []hw.Feature{hw.AVX2},
+			Note:  "8 nonces side by side",
+		},
+		{
+			Name: "avx2-versions", Lanes: 8, New: func() Engine { return newVersionLanes(avx2Tail, avx2Versions) },
+			Needs: []hw.Feature{hw.AVX2},
+			Note:  "8 versions side by side, the tail's schedule shared",
+		},
+		{
+			Name: "avx512", Lanes: 1, New: func() Engine { return newNonceLanes(2, avx512Nonces) },
+			Needs: []hw.Feature{hw.AVX512F, hw.AVX512BW},
+			Note:  "two interleaved groups of 16 nonces",
+		},
+		{
+			Name: "avx512-versions", Lanes: 16, New: func() Engine { return newVersionLanes(avx512Tail, avx512Versions) },
+			Needs: []hw.Feature{hw.AVX512F, hw.AVX512BW},
+			Note:  "16 versions side by side, the tail's schedule shared",
+		},
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !amd64
+
+package sha256d
+
+// vectorKernels returns the kernels written for this architecture.
+func vectorKernels() []Kernel { return nil }
