@@ -27,5 +27,15 @@ func vectorKernels() []Kernel {
 			Needs: []hw.Feature{hw.AVX512F, hw.AVX512BW},
 			Note:  "16 versions side by side, the tail's schedule shared",
 		},
+		{
+			Name: "hybrid-zmm", Lanes: 16, New: func() Engine { return newHybridVersions(hybridTail, hybridZ) },
+			Needs: []hw.Feature{hw.SHANI, hw.AVX512F, hw.AVX512BW, hw.AVX512VL},
+			Note:  "SHA-NI rounds, schedules in 512-bit vectors, 16 versions",
+		},
+		{
+			Name: "hybrid-ymm", Lanes: 16, New: func() Engine { return newHybridVersions(hybridTail, hybridY) },
+			Needs: []hw.Feature{hw.SHANI, hw.AVX512F, hw.AVX512BW, hw.AVX512VL},
+			Note:  "SHA-NI rounds, schedules in 256-bit vectors, 16 versions",
+		},
 	}
 }

@@ -102,10 +102,13 @@ func fillConstants[C, V tables.Words](job *tables.Job[C, V], p *prepared) {
 	job.IV7 = tables.Splat[C](iv[7])
 	job.Top = tables.Splat[C](p.top)
 	for lane := range tables.Lanes[V]() {
-		// pshufb works within 128 bits.
-		tables.Set(&job.Swap, lane, 0x00010203+uint32(lane%4)*0x04040404)
+		tables.Set(&job.Swap, lane, swapLane(lane))
 	}
 }
+
+// swapLane is one lane of pshufb's shuffle that reverses the bytes of every
+// word. It counts bytes within 128 bits.
+func swapLane(lane int) uint32 { return 0x00010203 + uint32(lane%4)*0x04040404 }
 
 // fillLane puts one version into one lane.
 func fillLane[C, V tables.Words](job *tables.Job[C, V], p *prepared, lane, version int) {

@@ -26,13 +26,18 @@ func (f *function) signature() string {
 	return s
 }
 
-// begin loads the arguments into registers.
-func (f *function) begin(regs ...string) {
+// text opens the function, with a frame for locals.
+func (f *function) text(locals int) {
 	size := 8 * len(f.args)
 	if f.ret != "" {
 		size += 8
 	}
-	f.line("TEXT ·%s(SB), NOSPLIT, $0-%d", f.name, size)
+	f.line("TEXT ·%s(SB), NOSPLIT, $%d-%d", f.name, locals, size)
+}
+
+// begin opens the function and loads the arguments into registers.
+func (f *function) begin(regs ...string) {
+	f.text(0)
 	for i, r := range regs {
 		name, _, _ := strings.Cut(f.args[i], " ")
 		f.line("\tMOVQ %s+%d(FP), %s", name, 8*i, r)

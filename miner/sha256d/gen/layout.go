@@ -17,6 +17,10 @@ var (
 	layout16 = layout{
 		reflect.TypeFor[tables.Job[uint32, tables.V16]](), reflect.TypeFor[tables.Scratch[tables.V16]](), "DI", "SI",
 	}
+	// layoutHybrid is what the tail's schedule of a hybrid kernel needs.
+	layoutHybrid = layout{
+		reflect.TypeFor[tables.Job[uint32, tables.V16]](), reflect.TypeFor[tables.HybridScratch](), "DI", "SI",
+	}
 	layout8 = layout{
 		reflect.TypeFor[tables.Job[tables.V8, tables.V8]](), reflect.TypeFor[tables.Scratch[tables.V8]](), "DI", "SI",
 	}
@@ -24,10 +28,8 @@ var (
 
 // offset resolves a path like "Mid" and indices into it.
 func offset(t reflect.Type, name string, index ...int) int {
-	f, ok := t.FieldByName(name)
-	if !ok {
-		panic(fmt.Sprintf("%v has no field %s", t, name))
-	}
+	reflectField(t, name)
+	f, _ := t.FieldByName(name)
 	off, at := int(f.Offset), f.Type
 	for _, i := range index {
 		if at.Kind() != reflect.Array || i < 0 || i >= at.Len() {
@@ -37,6 +39,14 @@ func offset(t reflect.Type, name string, index ...int) int {
 		off += i * int(at.Size())
 	}
 	return off
+}
+
+func reflectField(t reflect.Type, name string) reflect.Type {
+	f, ok := t.FieldByName(name)
+	if !ok {
+		panic(fmt.Sprintf("%v has no field %s", t, name))
+	}
+	return f.Type
 }
 
 // of returns a vector or other value of the job.

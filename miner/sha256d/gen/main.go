@@ -26,7 +26,7 @@ func main() {
 // generate returns all files by name.
 func generate() map[string][]byte {
 	files := map[string][]byte{}
-	for _, s := range []*source{avx512Source(), avx2Source()} {
+	for _, s := range []*source{avx512Source(), avx2Source(), hybridSource()} {
 		maps.Copy(files, s.files())
 	}
 	return files

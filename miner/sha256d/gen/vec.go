@@ -29,7 +29,8 @@ func smallSigma1(v vec, x *reg) *reg { return v.rotationsShift(x, 17, 19, 10) }
 type schedule struct {
 	v      vec
 	ring   mem
-	stride int // bytes from one word of the ring to the next
+	stride int  // bytes from one word of the ring to the next
+	linear bool // no ring: each word has its own place
 	// varies says whether word t differs between lanes, has whether a constant
 	// word t is not zero.
 	varies, has func(t int) bool
@@ -40,7 +41,12 @@ type schedule struct {
 // keep is the number of newest words left in registers: word t needs t−2.
 const keep = 2
 
-func (s *schedule) at(t int) mem { return s.ring.plus(t % 16 * s.stride) }
+func (s *schedule) at(t int) mem {
+	if !s.linear {
+		t %= 16
+	}
+	return s.ring.plus(t * s.stride)
+}
 
 // put makes r word t.
 func (s *schedule) put(t int, r *reg) {

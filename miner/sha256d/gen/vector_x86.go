@@ -24,11 +24,11 @@ const (
 
 // candidates compares the most significant words of a unit's hashes with the
 // target and leaves the answer in K1, or with AVX2 in a register.
-func (v *avx) candidates(l layout, top []*reg) {
+func (v *avx) candidates(target mem, top []*reg) {
 	if v.evex {
 		const lessOrEqual = 2
 		for i, t := range top {
-			v.emit(ins{op: "VPCMPUD.BCST", args: []any{imm(lessOrEqual), l.of("Top"), t, fixed([]string{"K1", "K2"}[i])}})
+			v.emit(ins{op: "VPCMPUD.BCST", args: []any{imm(lessOrEqual), target, t, fixed([]string{"K1", "K2"}[i])}})
 		}
 		if len(top) > 1 {
 			v.emit(ins{op: "KORW", args: []any{fixed("K1"), fixed("K2"), fixed("K1")}})
@@ -39,7 +39,7 @@ func (v *avx) candidates(l layout, top []*reg) {
 	var found *reg
 	for _, t := range top {
 		// t ≤ top exactly if min(t, top) = t: AVX2 compares for equality only.
-		m := v.op("VPCMPEQD", t, v.op("VPMINUD", l.of("Top"), t))
+		m := v.op("VPCMPEQD", t, v.op("VPMINUD", target, t))
 		if found == nil {
 			found = m
 		} else {
@@ -116,7 +116,7 @@ func unit(l layout, isa avx, groups int, first func(v *avx, g int) [8]*reg) *str
 		strands = append(strands, strand{v.stream, 1})
 	}
 	isa.stream = new(stream)
-	isa.candidates(l, top)
+	isa.candidates(l.of("Top"), top)
 	return merge(strands...).then(isa.stream)
 }
 

@@ -10,6 +10,7 @@ type avx struct {
 	noTern bool // two exclusive ors for a ternary one, see xor3
 }
 
+// width is the size of a vector in bytes.
 func (v *avx) width() int { return map[class]int{xmmE: 16, ymm: 32, zmm: 64}[v.class] }
 
 // op emits an instruction that reads args and writes a new register.
