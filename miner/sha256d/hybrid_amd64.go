@@ -4,17 +4,17 @@ package sha256d
 
 import "qcitycoin.org/qcity/miner/sha256d/tables"
 
-// hybridTail writes the table Tail for the next 16 nonces.
+// hybridTail writes a table of Tail for the next 16 nonces.
 //
 //go:noescape
-func hybridTail(job *tables.Job[uint32, tables.V16], scratch *tables.HybridScratch)
+func hybridTail(job *tables.Job[uint32, tables.V16], scratch *tables.HybridScratch, table uintptr)
 
-// hybridZ hashes 16 versions with one nonce in each unit; schedule in 512-bit vectors.
+// hybridZ hashes 16 versions with one nonce in each unit; vectors have 512 bits.
 //
 //go:noescape
-func hybridZ(job *tables.HybridJob[uint32], scratch *tables.HybridScratch, units uintptr, sets uintptr) (hits uintptr)
+func hybridZ(job *tables.HybridJob, scratch *tables.HybridScratch, units uintptr, sets uintptr, table uintptr) (hits uintptr)
 
-// hybridY is hybridZ with 256-bit vectors.
+// hybridY is hybridZ with vectors of 256 bits.
 //
 //go:noescape
-func hybridY(job *tables.HybridJob[uint32], scratch *tables.HybridScratch, units uintptr, sets uintptr) (hits uintptr)
+func hybridY(job *tables.HybridJob, scratch *tables.HybridScratch, units uintptr, sets uintptr, table uintptr) (hits uintptr)

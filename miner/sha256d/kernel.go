@@ -9,12 +9,13 @@ import (
 	"strings"
 
 	"qcitycoin.org/qcity/hw"
+	"qcitycoin.org/qcity/miner/sha256d/tables"
 	"qcitycoin.org/qcity/miner/work"
 )
 
-// MaxVersions is the most header versions one Work carries. Sixteen is the
-// number of 32-bit lanes in the widest vector register in use.
-const MaxVersions = 16
+// MaxVersions is the most header versions one Work carries. The hybrid kernels
+// hash sixteen at a time, and are the faster the more of them share a nonce.
+const MaxVersions = 16 * tables.MaxSets
 
 // NonceSpace is the number of nonces of one header.
 const NonceSpace = 1 << 32

@@ -28,14 +28,14 @@ func vectorKernels() []Kernel {
 			Note:  "16 versions side by side, the tail's schedule shared",
 		},
 		{
-			Name: "hybrid-zmm", Lanes: 16, New: func() Engine { return newHybridVersions(hybridTail, hybridZ) },
+			Name: "hybrid-zmm", Lanes: MaxVersions, New: func() Engine { return newHybridVersions(hybridTail, hybridZ) },
 			Needs: []hw.Feature{hw.SHANI, hw.AVX512F, hw.AVX512BW, hw.AVX512VL},
-			Note:  "SHA-NI rounds, schedules in 512-bit vectors, 16 versions",
+			Note:  "SHA-NI rounds, schedules in 512-bit vectors; 16 versions side by side, 64 to a nonce",
 		},
 		{
-			Name: "hybrid-ymm", Lanes: 16, New: func() Engine { return newHybridVersions(hybridTail, hybridY) },
+			Name: "hybrid-ymm", Lanes: MaxVersions, New: func() Engine { return newHybridVersions(hybridTail, hybridY) },
 			Needs: []hw.Feature{hw.SHANI, hw.AVX512F, hw.AVX512BW, hw.AVX512VL},
-			Note:  "SHA-NI rounds, schedules in 256-bit vectors, 16 versions",
+			Note:  "SHA-NI rounds, schedules in 256-bit vectors; 16 versions side by side, 64 to a nonce",
 		},
 	}
 }
