@@ -197,7 +197,7 @@ func TestPrepareRefuses(t *testing.T) {
 		want     string
 	}{
 		{"no version", nil, "0 header versions"},
-		{"too many versions", versionsFrom(0, MaxVersions+1), "17 header versions"},
+		{"too many versions", versionsFrom(0, MaxVersions+1), "65 header versions"},
 		{"a version twice", []uint32{1, 0x20, 1}, "00000001 twice"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
