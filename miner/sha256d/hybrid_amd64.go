@@ -4,17 +4,22 @@ package sha256d
 
 import "qcitycoin.org/qcity/miner/sha256d/tables"
 
-// hybridTail writes a table of Tail for the next 16 nonces.
+// hybridTailZ writes a table of Tail for the next nonces.
 //
 //go:noescape
-func hybridTail(job *tables.Job[uint32, tables.V16], scratch *tables.HybridScratch, table uintptr)
+func hybridTailZ(job *tables.Job[uint32, tables.V16], scratch *tables.HybridScratch[tables.V16, tables.V16], table uintptr)
 
 // hybridZ hashes 16 versions with one nonce in each unit; vectors have 512 bits.
 //
 //go:noescape
-func hybridZ(job *tables.HybridJob, scratch *tables.HybridScratch, units uintptr, sets uintptr, table uintptr) (hits uintptr)
+func hybridZ(job *tables.HybridJob[uint32, tables.V16], scratch *tables.HybridScratch[tables.V16, tables.V16], units uintptr, sets uintptr, table uintptr) (hits uintptr)
 
-// hybridY is hybridZ with vectors of 256 bits.
+// hybridTailY writes a table of Tail for the next nonces.
 //
 //go:noescape
-func hybridY(job *tables.HybridJob, scratch *tables.HybridScratch, units uintptr, sets uintptr, table uintptr) (hits uintptr)
+func hybridTailY(job *tables.Job[uint32, tables.V16], scratch *tables.HybridScratch[tables.V16, tables.V8], table uintptr)
+
+// hybridY hashes 8 versions with one nonce in each unit; vectors have 256 bits.
+//
+//go:noescape
+func hybridY(job *tables.HybridJob[uint32, tables.V8], scratch *tables.HybridScratch[tables.V16, tables.V8], units uintptr, sets uintptr, table uintptr) (hits uintptr)

@@ -14,8 +14,8 @@ import (
 )
 
 // MaxVersions is the most header versions one Work carries. The hybrid kernels
-// hash sixteen at a time, and are the faster the more of them share a nonce.
-const MaxVersions = 16 * tables.MaxSets
+// are the faster the more of them share a nonce.
+const MaxVersions = tables.HybridVersions
 
 // NonceSpace is the number of nonces of one header.
 const NonceSpace = 1 << 32

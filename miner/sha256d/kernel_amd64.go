@@ -1,11 +1,16 @@
 package sha256d
 
-import "qcitycoin.org/qcity/hw"
+import (
+	"qcitycoin.org/qcity/hw"
+	"qcitycoin.org/qcity/miner/sha256d/tables"
+)
 
 //go:generate go run ./gen
 
 // vectorKernels returns the kernels written for this architecture.
 func vectorKernels() []Kernel {
+	zmm := hybridCode[uint32, tables.V16, tables.V16]{hybridTailZ, hybridZ}
+	ymm := hybridCode[uint32, tables.V16, tables.V8]{hybridTailY, hybridY}
 	return []Kernel{
 		{
 			Name: "avx2", Lanes: 1, New: func() Engine { return newNonceLanes(1, avx2Nonces) },
@@ -28,14 +33,14 @@ func vectorKernels() []Kernel {
 			Note:  "16 versions side by side, the tail's schedule shared",
 		},
 		{
-			Name: "hybrid-zmm", Lanes: MaxVersions, New: func() Engine { return newHybridVersions(hybridTail, hybridZ) },
+			Name: "hybrid-zmm", Lanes: MaxVersions, New: func() Engine { return newHybrid(zmm) },
 			Needs: []hw.Feature{hw.SHANI, hw.AVX512F, hw.AVX512BW, hw.AVX512VL},
 			Note:  "SHA-NI rounds, schedules in 512-bit vectors; 16 versions side by side, 64 to a nonce",
 		},
 		{
-			Name: "hybrid-ymm", Lanes: MaxVersions, New: func() Engine { return newHybridVersions(hybridTail, hybridY) },
+			Name: "hybrid-ymm", Lanes: MaxVersions, New: func() Engine { return newHybrid(ymm) },
 			Needs: []hw.Feature{hw.SHANI, hw.AVX512F, hw.AVX512BW, hw.AVX512VL},
-			Note:  "SHA-NI rounds, schedules in 256-bit vectors; 16 versions side by side, 64 to a nonce",
+			Note:  "SHA-NI rounds, schedules in 256-bit vectors; 8 versions side by side, 64 to a nonce",
 		},
 	}
 }

@@ -72,9 +72,8 @@ func constantTerms(m *[64]uint32, constant func(t int) bool, t int) uint32 {
 
 // fillConstants sets what does not depend on the version.
 func fillConstants[C, V tables.Words](job *tables.Job[C, V], p *prepared) {
-	var tail, second [64]uint32
+	var tail [64]uint32
 	copy(tail[:], p.tail[:])
-	second[8], second[15] = 0x80000000, 8*32
 	for t := range 64 {
 		job.K[t] = tables.Splat[C](k[t])
 		if t >= 4 && t < 18 {
@@ -84,14 +83,8 @@ func fillConstants[C, V tables.Words](job *tables.Job[C, V], p *prepared) {
 			u := constantTerms(&tail, func(i int) bool { return i != 3 && i < 18 }, t)
 			job.U1[t] = tables.Splat[C](u)
 		}
-		if t >= 8 && t < 16 {
-			job.KW2[t] = tables.Splat[C](k[t] + second[t])
-		}
-		if t >= 16 {
-			u := constantTerms(&second, func(i int) bool { return i >= 8 && i < 16 }, t)
-			job.U2[t] = tables.Splat[C](u)
-		}
 	}
+	fillSecond(&job.U2, &job.KW2)
 	head := round0()
 	for i, x := range head {
 		job.Head[i] = tables.Splat[C](x)
@@ -103,6 +96,18 @@ func fillConstants[C, V tables.Words](job *tables.Job[C, V], p *prepared) {
 	job.Top = tables.Splat[C](p.top)
 	for lane := range tables.Lanes[V]() {
 		tables.Set(&job.Swap, lane, swapLane(lane))
+	}
+}
+
+// fillSecond sets what is constant of the second hash's schedule.
+func fillSecond[C tables.Words](u2, kw2 *[64]C) {
+	var second [64]uint32
+	second[8], second[15] = 0x80000000, 8*32
+	for t := 8; t < 16; t++ {
+		kw2[t] = tables.Splat[C](k[t] + second[t])
+	}
+	for t := 16; t < 64; t++ {
+		u2[t] = tables.Splat[C](constantTerms(&second, func(i int) bool { return i >= 8 && i < 16 }, t))
 	}
 }
 

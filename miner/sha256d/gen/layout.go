@@ -17,10 +17,6 @@ var (
 	layout16 = layout{
 		reflect.TypeFor[tables.Job[uint32, tables.V16]](), reflect.TypeFor[tables.Scratch[tables.V16]](), "DI", "SI",
 	}
-	// layoutHybrid is what the tail's schedule of a hybrid kernel needs.
-	layoutHybrid = layout{
-		reflect.TypeFor[tables.Job[uint32, tables.V16]](), reflect.TypeFor[tables.HybridScratch](), "DI", "SI",
-	}
 	layout8 = layout{
 		reflect.TypeFor[tables.Job[tables.V8, tables.V8]](), reflect.TypeFor[tables.Scratch[tables.V8]](), "DI", "SI",
 	}
@@ -75,6 +71,8 @@ type pairs struct {
 	vector int // bytes
 	first  int // round of row 1
 	start  int // number of the word in row 0
+	// Words skipFrom … skipFrom+skip−1 have no row.
+	skipFrom, skip int
 }
 
 // row returns the place of the row that holds word t.
@@ -82,8 +80,11 @@ func (p pairs) row(t int) mem {
 	if t == p.start {
 		return p.base
 	}
-	if t < p.first {
+	if t < p.first || t >= p.skipFrom && t < p.skipFrom+p.skip {
 		panic("no such row")
+	}
+	if p.skip > 0 && t >= p.skipFrom {
+		t -= p.skip
 	}
 	return p.base.plus(2 * p.vector * ((t-p.first)/2 + 1))
 }
@@ -94,7 +95,9 @@ func (p pairs) row(t int) mem {
 func (p pairs) slot(lane int) int { return lane/4*16 + lane%4/2*p.vector + lane%2*8 }
 
 // tail returns the table of the tail's schedule at base.
-func (l layout) tail(base mem) pairs { return pairs{base, l.vector(), 18, 3} }
+func (l layout) tail(base mem) pairs {
+	return pairs{base: base, vector: l.vector(), first: 18, start: 3}
+}
 
 // word returns word t of the first lane.
 func (p pairs) word(t int) word {

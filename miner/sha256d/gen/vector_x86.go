@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // Registers of the x86 kernels. CX counts units down, AX counts hits up.
 var (
 	thirtyTwo = count(31, 0)
@@ -27,13 +29,15 @@ const (
 func (v *avx) candidates(target mem, top []*reg) {
 	if v.evex {
 		const lessOrEqual = 2
+		k1 := fixed("K1")
 		for i, t := range top {
-			v.emit(ins{op: "VPCMPUD.BCST", args: []any{imm(lessOrEqual), target, t, fixed([]string{"K1", "K2"}[i])}})
+			k := fixed(fmt.Sprintf("K%d", i+1))
+			v.emit(ins{op: "VPCMPUD.BCST", args: []any{imm(lessOrEqual), target, t, k}})
+			if i > 0 {
+				v.emit(ins{op: "KORW", args: []any{k1, k, k1}})
+			}
 		}
-		if len(top) > 1 {
-			v.emit(ins{op: "KORW", args: []any{fixed("K1"), fixed("K2"), fixed("K1")}})
-		}
-		v.emit(ins{op: "KORTESTW", args: []any{fixed("K1"), fixed("K1")}})
+		v.emit(ins{op: "KORTESTW", args: []any{k1, k1}})
 		return
 	}
 	var found *reg
@@ -49,24 +53,33 @@ func (v *avx) candidates(target mem, top []*reg) {
 	v.emit(ins{op: "VPTEST", args: []any{found, found}})
 }
 
-// unitLoop writes a function that runs body once for each unit. The body ends
-// with the zero flag set if the unit has no candidate.
-func (f *function) unitLoop(l layout, body *stream, file []int, evex bool, advance ...string) {
+// unitLoop writes the rest of a function that runs body once for each unit, CX
+// in all. The body ends with the zero flag set if the unit has no candidate.
+func (f *function) unitLoop(hits int, body, advance, end func()) {
 	f.line("\tXORL AX, AX")
+	f.line("\tPCALIGN $64")
 	f.line("loop:")
-	f.x86(body, file, evex)
+	body()
 	f.line("\tJEQ next")
-	f.line("\tMOVL CX, %d(SI)(AX*4)", offset(l.scratch, "Hits"))
+	f.line("\tMOVL CX, %d(SI)(AX*4)", hits)
 	f.line("\tINCQ AX")
 	f.line("next:")
-	for _, a := range advance {
-		f.line("\t%s", a)
-	}
+	advance()
 	f.line("\tDECQ CX")
 	f.line("\tJNE loop")
+	end()
 	f.line("\tVZEROUPPER")
 	f.line("\tMOVQ AX, hits+%d(FP)", 8*len(f.args))
 	f.line("\tRET")
+}
+
+// lanesLoop is unitLoop for the kernels that work in vectors alone.
+func (f *function) lanesLoop(l layout, body *stream, file []int, evex bool, advance ...string) {
+	f.unitLoop(offset(l.scratch, "Hits"), func() { f.x86(body, file, evex) }, func() {
+		for _, a := range advance {
+			f.line("\t%s", a)
+		}
+	}, func() {})
 }
 
 // tailSchedule describes the schedule of the tail for a vector of nonces, left
@@ -138,7 +151,7 @@ func avx512Source() *source {
 		doc: "// avx512Nonces hashes 32 nonces in each unit, in two groups of lanes.\n",
 	}
 	nonces.begin("DI", "SI", "CX")
-	nonces.unitLoop(layout16, nonceUnit(layout16, isa, 2), thirtyTwo, true)
+	nonces.lanesLoop(layout16, nonceUnit(layout16, isa, 2), thirtyTwo, true)
 
 	versions := &function{
 		name: "avx512Versions", args: kernelArgs(job16, scratch16), ret: "hits uintptr",
@@ -146,7 +159,7 @@ func avx512Source() *source {
 	}
 	versions.begin("DI", "SI", "CX")
 	versions.line("\tLEAQ %d(SI), DX", layout16.work("Tail").off)
-	versions.unitLoop(layout16, versionUnit(layout16, isa, 1), thirtyTwo, true, "ADDQ $8, DX")
+	versions.lanesLoop(layout16, versionUnit(layout16, isa, 1), thirtyTwo, true, "ADDQ $8, DX")
 
 	tail := tailFunction("avx512Tail", "// avx512Tail writes the table Tail for the next 16 nonces.\n", job16, scratch16, layout16, isa, thirtyTwo)
 	return &source{name: "avx512", arch: "amd64", functions: []*function{nonces, tail, versions}}
@@ -159,7 +172,7 @@ func avx2Source() *source {
 		doc: "// avx2Nonces hashes 8 nonces in each unit.\n",
 	}
 	nonces.begin("DI", "SI", "CX")
-	nonces.unitLoop(layout8, nonceUnit(layout8, isa, 1), sixteen, false)
+	nonces.lanesLoop(layout8, nonceUnit(layout8, isa, 1), sixteen, false)
 
 	versions := &function{
 		name: "avx2Versions", args: kernelArgs(job8, scratch8), ret: "hits uintptr",
@@ -167,7 +180,7 @@ func avx2Source() *source {
 	}
 	versions.begin("DI", "SI", "CX")
 	versions.line("\tLEAQ %d(SI), DX", layout8.work("Tail").off)
-	versions.unitLoop(layout8, versionUnit(layout8, isa, 1), sixteen, false, "ADDQ $8, DX")
+	versions.lanesLoop(layout8, versionUnit(layout8, isa, 1), sixteen, false, "ADDQ $8, DX")
 
 	tail := tailFunction("avx2Tail", "// avx2Tail writes the table Tail for the next 8 nonces.\n", job8, scratch8, layout8, isa, sixteen)
 	return &source{name: "avx2", arch: "amd64", functions: []*function{nonces, tail, versions}}
