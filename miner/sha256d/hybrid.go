@@ -6,63 +6,44 @@ import (
 	"qcitycoin.org/qcity/miner/sha256d/tables"
 )
 
-// hybrid drives a hybrid kernel: see package tables. T is a vector of nonces, V
-// one of versions, C a constant.
+// hybrid is the memory of a hybrid kernel: see package tables. T is a vector of
+// nonces, V one of lanes, C a constant.
 type hybrid[C, T, V tables.Words] struct {
 	prepared
 	job     *tables.HybridJob[C, V]
 	scratch *tables.HybridScratch[T, V]
-	code    hybridCode[C, T, V]
-	tailJob *tables.Job[uint32, T]
+	tail    *tables.Job[C, T]
 }
 
-// hybridCode is the assembly of one form.
-type hybridCode[C, T, V tables.Words] struct {
-	// tail computes a table of the tail's schedule for as many nonces as T has
-	// lanes, and moves scratch.Nonce on.
-	tail func(job *tables.Job[uint32, T], scratch *tables.HybridScratch[T, V], table uintptr)
-	// run does units, going through the sets and then to the next nonce of the
-	// table. It returns the number of entries in scratch.Hits.
-	run func(job *tables.HybridJob[C, V], scratch *tables.HybridScratch[T, V], units, sets, table uintptr) uintptr
-}
-
-func newHybrid[C, T, V tables.Words](code hybridCode[C, T, V]) *hybrid[C, T, V] {
-	return &hybrid[C, T, V]{
-		job: aligned[tables.HybridJob[C, V]](), scratch: aligned[tables.HybridScratch[T, V]](),
-		tailJob: aligned[tables.Job[uint32, T]](), code: code,
+func newHybrid[C, T, V tables.Words]() hybrid[C, T, V] {
+	return hybrid[C, T, V]{
+		job: aligned[tables.HybridJob[C, V]](), scratch: aligned[tables.HybridScratch[T, V]](), tail: aligned[tables.Job[C, T]](),
 	}
-}
-
-func feba(s state) tables.V4 { return tables.V4{s[5], s[4], s[1], s[0]} }
-func hgdc(s state) tables.V4 { return tables.V4{s[7], s[6], s[3], s[2]} }
-
-// sets is the number of units that one nonce takes.
-func (e *hybrid[C, T, V]) sets() int {
-	size := tables.Lanes[V]()
-	return (e.lanes + size - 1) / size
 }
 
 func (e *hybrid[C, T, V]) Prepare(w *Work) {
 	e.prepare(w)
-	fillConstants(e.tailJob, &e.prepared)
-	e.tailJob.Step = tables.Splat[T](uint32(tables.Lanes[T]()))
+	fillConstants(e.tail, &e.prepared)
+	e.tail.Step = tables.Splat[T](uint32(tables.Lanes[T]()))
 	fillHybrid(e.job, &e.prepared)
-	size := tables.Lanes[V]()
-	for i := range e.sets() * size {
-		// Lanes without a version repeat the last one.
-		version := min(i, e.lanes-1)
-		set, lane := &e.job.Sets[i/size], i%size
-		ahead := e.afterRound3(version)
-		set.FEBA[lane], set.HGDC[lane] = feba(ahead), hgdc(ahead)
-		for x := range set.Mid {
-			tables.Set(&set.Mid[x], lane, e.mid[version][x])
-		}
-	}
 	// The pipeline starts with what is there: nothing comes of it.
 	at := func(p unsafe.Pointer) uintptr { return uintptr(p) }
 	s := e.scratch
-	s.SetBefore, s.TailBefore = at(unsafe.Pointer(&e.job.Sets)), at(unsafe.Pointer(&s.Tail))
-	s.PairsNext = [2]uintptr{at(unsafe.Pointer(&s.Pairs[0])), at(unsafe.Pointer(&s.Pairs[1]))}
+	s.Stages = tables.Stages{
+		Tail1: at(unsafe.Pointer(&s.Tail[0])), Tail2: at(unsafe.Pointer(&s.Tail[1])),
+		Set2:   at(unsafe.Pointer(&e.job.Sets)),
+		Pairs2: at(unsafe.Pointer(&s.Pairs[0])), Pairs3: at(unsafe.Pointer(&s.Pairs[1])),
+	}
+}
+
+// fillLane puts a version into a lane of a set.
+func (e *hybrid[C, T, V]) fillLane(set *tables.HybridSet[V], lane, version int) {
+	ahead := e.afterRound3(version)
+	set.FEBA[lane] = tables.V4{ahead[5], ahead[4], ahead[1], ahead[0]}
+	set.HGDC[lane] = tables.V4{ahead[7], ahead[6], ahead[3], ahead[2]}
+	for x := range set.Mid {
+		tables.Set(&set.Mid[x], lane, e.mid[version][x])
+	}
 }
 
 // fillHybrid sets what does not depend on the version.
@@ -76,11 +57,12 @@ func fillHybrid[C, V tables.Words](job *tables.HybridJob[C, V], p *prepared) {
 		job.SecondPairs[i] = [2]uint32{k[t], k[t+1]}
 	}
 	head := round0()
-	job.SecondFEBA, job.SecondHGDC = feba(head), hgdc(head)
-	job.IV7 = tables.Splat[tables.V4](iv[7])
-	job.Top = tables.Splat[tables.V4](p.top)
-	for lane := range job.Swap {
-		job.Swap[lane] = swapLane(lane)
+	job.SecondFEBA = tables.V4{head[5], head[4], head[1], head[0]}
+	job.SecondHGDC = tables.V4{head[7], head[6], head[3], head[2]}
+	job.IV7 = tables.Splat[C](iv[7])
+	job.Top = tables.Splat[V](p.top)
+	for lane := range tables.Lanes[V]() {
+		tables.Set(&job.Swap, lane, swapLane(lane))
 	}
 	for t := range k {
 		job.K[t] = tables.Splat[C](k[t])
@@ -88,16 +70,49 @@ func fillHybrid[C, V tables.Words](job *tables.HybridJob[C, V], p *prepared) {
 	fillSecond(&job.U2, &job.KW2)
 }
 
-func (e *hybrid[C, T, V]) Scan(first uint32, n int, hits []Hit) []Hit {
-	nonces, sets := tables.Lanes[T](), e.sets()
-	for lane := range nonces {
-		tables.Set(&e.scratch.Nonce[0], lane, first+uint32(tables.PairIndex[T](lane)))
+// hybridVersions drives a hybrid kernel whose lanes are versions.
+type hybridVersions[C, T, V tables.Words] struct {
+	hybrid[C, T, V]
+	code versionsCode[C, T, V]
+}
+
+// versionsCode is the assembly of one form.
+type versionsCode[C, T, V tables.Words] struct {
+	// tail computes a table of the tail's schedule for as many nonces as T has
+	// lanes, and moves scratch.Nonce on.
+	tail func(job *tables.Job[C, T], scratch *tables.HybridScratch[T, V], table uintptr)
+	// run does units, going through the sets and then to the next nonce of the
+	// table. It returns the number of entries in scratch.Hits.
+	run func(job *tables.HybridJob[C, V], scratch *tables.HybridScratch[T, V], units, sets, table uintptr) uintptr
+}
+
+func newHybridVersions[C, T, V tables.Words](code versionsCode[C, T, V]) *hybridVersions[C, T, V] {
+	return &hybridVersions[C, T, V]{newHybrid[C, T, V](), code}
+}
+
+// sets is the number of units that one nonce takes.
+func (e *hybridVersions[C, T, V]) sets() int {
+	size := tables.Lanes[V]()
+	return (e.lanes + size - 1) / size
+}
+
+func (e *hybridVersions[C, T, V]) Prepare(w *Work) {
+	e.hybrid.Prepare(w)
+	size := tables.Lanes[V]()
+	for i := range e.sets() * size {
+		// Lanes without a version repeat the last one.
+		e.fillLane(&e.job.Sets[i/size], i%size, min(i, e.lanes-1))
 	}
+}
+
+func (e *hybridVersions[C, T, V]) Scan(first uint32, n int, hits []Hit) []Hit {
+	nonces, sets, size := tables.Lanes[T](), e.sets(), tables.Lanes[V]()
+	e.setNonces(first)
 	// The last units' answers come when StagesBehind more have followed.
 	total := n + (tables.StagesBehind+sets-1)/sets
 	for from := 0; from < total; from += nonces {
 		table := uintptr(from / nonces % 2)
-		e.code.tail(e.tailJob, e.scratch, table)
+		e.code.tail(e.tail, e.scratch, table)
 		units := min(total-from, nonces) * sets
 		found := e.code.run(e.job, e.scratch, uintptr(units), uintptr(sets), table)
 		for _, left := range e.scratch.Hits[:found] {
@@ -105,12 +120,62 @@ func (e *hybrid[C, T, V]) Scan(first uint32, n int, hits []Hit) []Hit {
 			if unit < 0 || unit/sets >= n {
 				continue // before the range or after
 			}
-			size := tables.Lanes[V]()
 			lane := unit % sets * size
 			for i := lane; i < min(lane+size, e.lanes); i++ {
 				hits = append(hits, Hit{e.versions[i], first + uint32(unit/sets)})
 			}
 		}
+	}
+	return hits
+}
+
+// setNonces sets the first nonces of a range.
+func (e *hybrid[C, T, V]) setNonces(first uint32) {
+	for lane := range tables.Lanes[T]() {
+		tables.Set(&e.scratch.Nonce[0], lane, first+uint32(tables.PairIndex[T](lane)))
+	}
+}
+
+// hybridNonces drives a hybrid kernel whose lanes are nonces. It takes one
+// version at a time.
+type hybridNonces[C, V tables.Words] struct {
+	hybrid[C, V, V]
+	run noncesCode[C, V]
+}
+
+// noncesCode is the assembly of one form.
+type noncesCode[C, V tables.Words] func(
+	job *tables.HybridJob[C, V], scratch *tables.HybridScratch[V, V], units uintptr, tail *tables.Job[C, V],
+) uintptr
+
+func newHybridNonces[C, V tables.Words](run noncesCode[C, V]) *hybridNonces[C, V] {
+	return &hybridNonces[C, V]{newHybrid[C, V, V](), run}
+}
+
+func (e *hybridNonces[C, V]) Scan(first uint32, n int, hits []Hit) []Hit {
+	for version := range e.lanes {
+		for lane := range tables.Lanes[V]() {
+			e.fillLane(&e.job.Sets[0], lane, version)
+		}
+		hits = e.scan(version, first, n, hits)
+	}
+	return hits
+}
+
+func (e *hybridNonces[C, V]) scan(version int, first uint32, n int, hits []Hit) []Hit {
+	size := tables.Lanes[V]()
+	e.setNonces(first)
+	total := (n+size-1)/size + tables.NonceStagesBehind
+	for from := 0; from < total; {
+		units := min(total-from, tables.MaxUnits)
+		found := e.run(e.job, e.scratch, uintptr(units), e.tail)
+		for _, left := range e.scratch.Hits[:found] {
+			unit := from + units - int(left) - tables.NonceStagesBehind
+			for i := max(unit*size, 0); i < min((unit+1)*size, n); i++ {
+				hits = append(hits, Hit{e.versions[version], first + uint32(i)})
+			}
+		}
+		from += units
 	}
 	return hits
 }

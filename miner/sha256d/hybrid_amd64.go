@@ -9,17 +9,42 @@ import "qcitycoin.org/qcity/miner/sha256d/tables"
 //go:noescape
 func hybridTailZ(job *tables.Job[uint32, tables.V16], scratch *tables.HybridScratch[tables.V16, tables.V16], table uintptr)
 
-// hybridZ hashes 16 versions with one nonce in each unit; vectors have 512 bits.
+// hybridZ hashes 16 versions with one nonce of a table in each unit.
 //
 //go:noescape
 func hybridZ(job *tables.HybridJob[uint32, tables.V16], scratch *tables.HybridScratch[tables.V16, tables.V16], units uintptr, sets uintptr, table uintptr) (hits uintptr)
+
+// hybridNoncesZ hashes 16 nonces in each unit.
+//
+//go:noescape
+func hybridNoncesZ(job *tables.HybridJob[uint32, tables.V16], scratch *tables.HybridScratch[tables.V16, tables.V16], units uintptr, tail *tables.Job[uint32, tables.V16]) (hits uintptr)
 
 // hybridTailY writes a table of Tail for the next nonces.
 //
 //go:noescape
 func hybridTailY(job *tables.Job[uint32, tables.V16], scratch *tables.HybridScratch[tables.V16, tables.V8], table uintptr)
 
-// hybridY hashes 8 versions with one nonce in each unit; vectors have 256 bits.
+// hybridY hashes 8 versions with one nonce of a table in each unit.
 //
 //go:noescape
 func hybridY(job *tables.HybridJob[uint32, tables.V8], scratch *tables.HybridScratch[tables.V16, tables.V8], units uintptr, sets uintptr, table uintptr) (hits uintptr)
+
+// hybridNoncesY hashes 8 nonces in each unit.
+//
+//go:noescape
+func hybridNoncesY(job *tables.HybridJob[uint32, tables.V8], scratch *tables.HybridScratch[tables.V8, tables.V8], units uintptr, tail *tables.Job[uint32, tables.V8]) (hits uintptr)
+
+// hybridTailAVX2 writes a table of Tail for the next nonces.
+//
+//go:noescape
+func hybridTailAVX2(job *tables.Job[tables.V8, tables.V8], scratch *tables.HybridScratch[tables.V8, tables.V8], table uintptr)
+
+// hybridAVX2 hashes 8 versions with one nonce of a table in each unit.
+//
+//go:noescape
+func hybridAVX2(job *tables.HybridJob[tables.V8, tables.V8], scratch *tables.HybridScratch[tables.V8, tables.V8], units uintptr, sets uintptr, table uintptr) (hits uintptr)
+
+// hybridNoncesAVX2 hashes 8 nonces in each unit.
+//
+//go:noescape
+func hybridNoncesAVX2(job *tables.HybridJob[tables.V8, tables.V8], scratch *tables.HybridScratch[tables.V8, tables.V8], units uintptr, tail *tables.Job[tables.V8, tables.V8]) (hits uintptr)

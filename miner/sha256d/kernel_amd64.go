@@ -9,8 +9,11 @@ import (
 
 // vectorKernels returns the kernels written for this architecture.
 func vectorKernels() []Kernel {
-	zmm := hybridCode[uint32, tables.V16, tables.V16]{hybridTailZ, hybridZ}
-	ymm := hybridCode[uint32, tables.V16, tables.V8]{hybridTailY, hybridY}
+	avx512 := []hw.Feature{hw.AVX512F, hw.AVX512BW, hw.AVX512VL}
+	withSHA := func(features ...hw.Feature) []hw.Feature { return append([]hw.Feature{hw.SHANI}, features...) }
+	zmm := versionsCode[uint32, tables.V16, tables.V16]{hybridTailZ, hybridZ}
+	ymm := versionsCode[uint32, tables.V16, tables.V8]{hybridTailY, hybridY}
+	avx2 := versionsCode[tables.V8, tables.V8, tables.V8]{hybridTailAVX2, hybridAVX2}
 	return []Kernel{
 		{
 			Name: "avx2", Lanes: 1, New: func() Engine { return newNonceLanes(1, avx2Nonces) },
@@ -33,14 +36,34 @@ func vectorKernels() []Kernel {
 			Note:  "16 versions side by side, the tail's schedule shared",
 		},
 		{
-			Name: "hybrid-zmm", Lanes: MaxVersions, New: func() Engine { return newHybrid(zmm) },
-			Needs: []hw.Feature{hw.SHANI, hw.AVX512F, hw.AVX512BW, hw.AVX512VL},
-			Note:  "SHA-NI rounds, schedules in 512-bit vectors; 16 versions side by side, 64 to a nonce",
+			Name: "hybrid-avx2", Lanes: 1, Needs: withSHA(hw.AVX2),
+			New:  func() Engine { return newHybridNonces[tables.V8, tables.V8](hybridNoncesAVX2) },
+			Note: "rounds by SHA-NI, schedules in AVX2 vectors of 8 nonces",
 		},
 		{
-			Name: "hybrid-ymm", Lanes: MaxVersions, New: func() Engine { return newHybrid(ymm) },
-			Needs: []hw.Feature{hw.SHANI, hw.AVX512F, hw.AVX512BW, hw.AVX512VL},
-			Note:  "SHA-NI rounds, schedules in 256-bit vectors; 8 versions side by side, 64 to a nonce",
+			Name: "hybrid-avx2-versions", Lanes: MaxVersions, Needs: withSHA(hw.AVX2),
+			New:  func() Engine { return newHybridVersions(avx2) },
+			Note: "rounds by SHA-NI, schedules in AVX2 vectors of 8 versions",
+		},
+		{
+			Name: "hybrid-zmm", Lanes: 1, Needs: withSHA(avx512...),
+			New:  func() Engine { return newHybridNonces[uint32, tables.V16](hybridNoncesZ) },
+			Note: "rounds by SHA-NI, schedules in 512-bit vectors of 16 nonces",
+		},
+		{
+			Name: "hybrid-zmm-versions", Lanes: MaxVersions, Needs: withSHA(avx512...),
+			New:  func() Engine { return newHybridVersions(zmm) },
+			Note: "rounds by SHA-NI, schedules in 512-bit vectors of 16 versions",
+		},
+		{
+			Name: "hybrid-ymm", Lanes: 1, Needs: withSHA(avx512...),
+			New:  func() Engine { return newHybridNonces[uint32, tables.V8](hybridNoncesY) },
+			Note: "rounds by SHA-NI, schedules in 256-bit vectors of 8 nonces",
+		},
+		{
+			Name: "hybrid-ymm-versions", Lanes: MaxVersions, Needs: withSHA(avx512...),
+			New:  func() Engine { return newHybridVersions(ymm) },
+			Note: "rounds by SHA-NI, schedules in 256-bit vectors of 8 versions",
 		},
 	}
 }

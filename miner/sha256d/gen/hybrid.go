@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"reflect"
 
 	"qcitycoin.org/qcity/miner/sha256d/tables"
@@ -19,6 +20,11 @@ type hybrid struct {
 	lanes1, lanes2 int
 	// vectorRounds is how many of the first hash's rounds are done in vectors.
 	vectorRounds int
+	// nonces says that the lanes of a unit are nonces: then the schedule of the
+	// tail is computed in vectors as well, in a stage before the others.
+	nonces bool
+	// keep is how many message words stay in registers.
+	keep int
 	// block is how many groups of SHA instructions go between vector
 	// instructions at a time.
 	block int
@@ -27,23 +33,24 @@ type hybrid struct {
 
 // hybridLayout is the memory of one form of hybrid kernel.
 type hybridLayout struct {
-	job, set, scratch                reflect.Type
-	jobName, scratchName, tailVector string
-	lanes                            int
-	tailLayout                       layout
+	job, set, scratch                 reflect.Type
+	jobName, scratchName, tailJobName string // in Go
+	lanes                             int
+	tailLayout                        layout
 }
 
 // Registers of a hybrid kernel; CX counts units down, AX counts hits up.
 const (
-	jobReg   = "DI"
-	scratch  = "SI"
-	tailReg  = "DX"  // stage 1: the table Tail at the pair of the unit's nonce
-	setReg   = "R8"  // stage 1
-	setReg2  = "R9"  // stage 2: the set
-	tailReg2 = "R10" // stage 2: the same of the table Tail
-	pairs2   = "R11" // stage 2: Pairs
-	pairs3   = "R12" // stage 3: Pairs
-	setsEnd  = "R13"
+	jobReg     = "DI"
+	scratchReg = "SI"
+	tailReg    = "DX"  // stage 1: the table Tail at the pair of the unit's nonce
+	setReg     = "R8"  // stage 1
+	setReg2    = "R9"  // stage 2: the set
+	tailReg2   = "R10" // stage 2: the same of the table Tail; with nonces stage 0: Tail
+	pairs2     = "R11" // stage 2: Pairs
+	pairs3     = "R12" // stage 3: Pairs
+	setsEnd    = "R13"
+	tailJob    = "R13" // with nonces
 )
 
 func (h *hybrid) of(name string, index ...int) mem {
@@ -57,7 +64,7 @@ func (h *hybrid) set(base, name string, index ...int) mem {
 }
 
 func (h *hybrid) work(name string, index ...int) mem {
-	return mem{scratch, offset(h.l.scratch, name, index...)}
+	return mem{scratchReg, offset(h.l.scratch, name, index...)}
 }
 
 // digest is where one half of a lane's variables is.
@@ -95,24 +102,40 @@ func start(s *stream, pair, constFEBA, constHGDC mem) (feba, hgdc *reg) {
 	return feba, w.op("VMOVDQA", constHGDC)
 }
 
+// stage0 computes the tail's schedule for the next nonces.
+func (h *hybrid) stage0() *stream {
+	v := h.isa
+	v.stream = new(stream)
+	l := h.l.tailLayout
+	l.jobBase = tailJob
+	tailSchedule(&v, l, h.tail(tailReg2))
+	return v.stream
+}
+
 // stage1 is the first hash.
 func (h *hybrid) stage1() *stream {
 	s := new(stream)
 	p := h.tail(tailReg)
+	// With nonces all lanes have the first one's variables and words of their own.
+	own := func(i int) (set, slot int) { return i, 0 }
+	if h.nonces {
+		own = func(i int) (set, slot int) { return 0, p.slot(i) }
+	}
 	for base := 0; base < h.l.lanes; base += h.lanes1 {
 		n := min(h.lanes1, h.l.lanes-base)
 		feba, hgdc := make([]*reg, n), make([]*reg, n)
 		s.atomically(func() {
 			for i := range n {
-				feba[i], hgdc[i] = start(s, p.row(3), h.set(setReg, "FEBA", base+i), h.set(setReg, "HGDC", base+i))
+				set, slot := own(base + i)
+				feba[i], hgdc[i] = start(s, p.row(3).plus(slot), h.set(setReg, "FEBA", set), h.set(setReg, "HGDC", set))
 			}
 		})
 		for t := 4; t < 64-h.vectorRounds; t += 2 {
-			from := p.row
+			from := func(i int) mem { _, slot := own(base + i); return p.row(t).plus(slot) }
 			if t < 18 {
-				from = func(t int) mem { return h.of("TailPairs", (t-4)/2) }
+				from = func(int) mem { return h.of("TailPairs", (t-4)/2) }
 			}
-			s.atomically(func() { rnds2(s, feba, hgdc, func(int) mem { return from(t) }, true) })
+			s.atomically(func() { rnds2(s, feba, hgdc, from, !h.nonces || t < 18) })
 		}
 		s.atomically(func() {
 			for i := range n {
@@ -124,39 +147,39 @@ func (h *hybrid) stage1() *stream {
 	return s
 }
 
-// stage3 is the second hash; tops are the most significant words of the
-// results, four lanes in each.
-func (h *hybrid) stage3() (s *stream, tops []*reg) {
-	s = new(stream)
+// stage3 is the second hash. It leaves the last words of the results in Last.
+func (h *hybrid) stage3() *stream {
+	s := new(stream)
 	p := h.second(pairs3)
-	var feba []*reg
+	v := h.isa
+	v.stream, v.class = s, xmmE
+	var halves []*reg
 	for base := 0; base < h.l.lanes; base += h.lanes2 {
 		n := min(h.lanes2, h.l.lanes-base)
-		ours, hgdc := make([]*reg, n), make([]*reg, n)
+		feba, hgdc := make([]*reg, n), make([]*reg, n)
 		s.atomically(func() {
 			for i := range n {
-				ours[i], hgdc[i] = start(s, p.row(0).plus(p.slot(base+i)), h.of("SecondFEBA"), h.of("SecondHGDC"))
+				feba[i], hgdc[i] = start(s, p.row(0).plus(p.slot(base+i)), h.of("SecondFEBA"), h.of("SecondHGDC"))
 			}
 		})
 		for t := 1; t <= last; t += 2 {
 			s.atomically(func() {
 				if t >= 9 && t < 15 {
-					rnds2(s, ours, hgdc, func(int) mem { return h.of("SecondPairs", (t-9)/2) }, true)
+					rnds2(s, feba, hgdc, func(int) mem { return h.of("SecondPairs", (t-9)/2) }, true)
 				} else {
-					rnds2(s, ours, hgdc, func(i int) mem { return p.row(t).plus(p.slot(base + i)) }, false)
+					rnds2(s, feba, hgdc, func(i int) mem { return p.row(t).plus(p.slot(base + i)) }, false)
 				}
 			})
 		}
-		for feba = append(feba, ours...); len(feba) >= 4; feba = feba[4:] {
-			v := h.isa
-			v.stream, v.class = s, xmmE
-			lo := v.op("VPUNPCKLDQ", feba[1], feba[0])
-			hi := v.op("VPUNPCKLDQ", feba[3], feba[2])
-			e := v.op("VPADDD", h.of("IV7"), v.op("VPUNPCKHQDQ", hi, lo))
-			tops = append(tops, v.swap(e, h.of("Swap")))
+		for i := 0; i < n; i += 2 {
+			halves = append(halves, v.op("VPUNPCKLDQ", feba[i+1], feba[i])) // f f e e
+			if len(halves) == 2 {
+				v.store(v.op("VPUNPCKHQDQ", halves[1], halves[0]), h.work("Last").plus((base+i)/4*16))
+				halves = nil
+			}
 		}
 	}
-	return s, tops
+	return s
 }
 
 // stage2 turns the digests into vectors, does the last rounds of the first hash
@@ -164,6 +187,11 @@ func (h *hybrid) stage3() (s *stream, tops []*reg) {
 func (h *hybrid) stage2() *stream {
 	v := h.isa
 	v.stream = new(stream)
+	w := &schedule{
+		v: &v, ring: h.work("Words"), stride: h.isa.width(), varies: secondVaries, has: secondHas,
+		constant: func(t int) konst { return h.konst("U2", t) }, keep: h.keep, newest: map[int]*reg{},
+	}
+	addMid := func(r *reg, t int) { v.store(v.add(r, h.set(setReg2, "Mid", t)), w.at(t)) }
 	var s state
 	for half, order := range [2][4]int{{5, 4, 1, 0}, {7, 6, 3, 2}} {
 		var r [4]*reg
@@ -172,23 +200,29 @@ func (h *hybrid) stage2() *stream {
 		}
 		l01, h01 := v.pair(r[0], r[1])
 		l23, h23 := v.pair(r[2], r[3])
-		s[order[0]], s[order[1]] = v.op("VPUNPCKLQDQ", l23, l01), v.op("VPUNPCKHQDQ", l23, l01)
-		s[order[2]], s[order[3]] = v.op("VPUNPCKLQDQ", h23, h01), v.op("VPUNPCKHQDQ", h23, h01)
+		for i, x := range []*reg{
+			v.op("VPUNPCKLQDQ", l23, l01), v.op("VPUNPCKHQDQ", l23, l01),
+			v.op("VPUNPCKLQDQ", h23, h01), v.op("VPUNPCKHQDQ", h23, h01),
+		} {
+			if s[order[i]] = x; h.vectorRounds == 0 {
+				addMid(x, order[i])
+			}
+		}
 	}
-	for t := 64 - h.vectorRounds; t < 64; t++ {
-		s = round(&v, s, false, h.tail(tailReg2).word(t))
+	if h.vectorRounds > 0 {
+		for t := 64 - h.vectorRounds; t < 64; t++ {
+			s = round(&v, s, false, h.tail(tailReg2).word(t))
+		}
+		for t := range s {
+			addMid(s[t], t)
+		}
 	}
 
-	w := &schedule{
-		v: &v, ring: h.work("Words"), stride: h.isa.width(), varies: secondVaries, has: secondHas,
-		constant: func(t int) konst { return h.konst("U2", t) }, newest: map[int]*reg{},
-	}
 	p := h.second(pairs2)
 	plusK := func(r *reg, t int) *reg { return v.add(r, h.konst("K", t)) }
 	var odd *reg
 	for t := range 8 {
-		word := v.add(s[t], h.set(setReg2, "Mid", t))
-		w.put(t, word)
+		word := w.reg(t)
 		switch {
 		case t == 0:
 			v.storePair(v.op("VPXOR", word, word), word, p.row(0), v.width())
@@ -214,99 +248,138 @@ func (h *hybrid) stage2() *stream {
 // body is the loop's body. It ends with the zero flag set if the unit has no
 // candidate.
 func (h *hybrid) body() *stream {
-	third, tops := h.stage3()
-	sha := merge(strand{h.stage1(), 1}, strand{third, 1})
+	sha := merge(strand{h.stage1(), 1}, strand{h.stage3(), 1})
 	end := h.isa
 	end.stream = new(stream)
-	end.candidates(h.of("Top"), tops)
-	return merge(strand{sha, h.block}, strand{h.stage2(), 1}).then(end.stream)
+	top := end.swap(end.add(end.load(h.work("Last")), h.konst("IV7")), h.of("Swap"))
+	end.candidates(h.of("Top"), []*reg{top})
+	vectors := h.stage2()
+	switch {
+	case h.nonces && h.isa.evex:
+		vectors = merge(strand{vectors, 1}, strand{h.stage0(), 1})
+	case h.nonces: // no registers for both at a time
+		vectors.then(h.stage0())
+	}
+	return merge(strand{sha, h.block}, strand{vectors, 1}).then(end.stream)
 }
 
 func (h *hybrid) function() *function {
-	f := &function{
-		name: h.name, doc: h.doc, ret: "hits uintptr",
-		args: append(kernelArgs(h.l.jobName, h.l.scratchName), "sets uintptr", "table uintptr"),
-	}
-	at := func(name string, index ...int) int { return h.work(name, index...).off }
-	f.begin(jobReg, scratch, "CX", setsEnd, tailReg)
-	f.line("\tIMULQ $%d, %s", h.l.set.Size(), setsEnd)
-	f.line("\tADDQ %s, %s", jobReg, setsEnd)
-	f.line("\tMOVQ %s, %s", jobReg, setReg) // Sets are the job's first field
-	f.line("\tIMULQ $%d, %s", reflectField(h.l.scratch, "Tail").Elem().Size(), tailReg)
-	f.line("\tLEAQ %d(%s)(%s*1), %s", at("Tail"), scratch, tailReg, tailReg)
-	kept := []struct {
-		reg string
-		at  int
-	}{{setReg2, at("SetBefore")}, {tailReg2, at("TailBefore")}, {pairs2, at("PairsNext", 0)}, {pairs3, at("PairsNext", 1)}}
-	for _, k := range kept {
-		f.line("\tMOVQ %d(%s), %s", k.at, scratch, k.reg)
-	}
-	f.unitLoop(at("Hits"), func() { f.x86(h.body(), h.file, h.isa.evex) }, func() {
-		f.line("\tMOVQ %s, %s", setReg, setReg2)
-		f.line("\tMOVQ %s, %s", tailReg, tailReg2)
-		f.line("\tXCHGQ %s, %s", pairs2, pairs3)
-		f.line("\tADDQ $%d, %s", h.l.set.Size(), setReg)
-		f.line("\tCMPQ %s, %s", setReg, setsEnd)
-		f.line("\tJNE sameNonce")
+	f := &function{name: h.name, doc: h.doc, ret: "hits uintptr", args: kernelArgs(h.l.jobName, h.l.scratchName)}
+	type saved struct{ reg, field string }
+	kept := []saved{{pairs2, "Pairs2"}, {pairs3, "Pairs3"}, {tailReg2, "Tail2"}}
+	var advance func()
+	if h.nonces {
+		f.args = append(f.args, "tail *"+h.l.tailJobName)
+		f.begin(jobReg, scratchReg, "CX", tailJob)
+		f.line("\tMOVQ %s, %s", jobReg, setReg) // Sets are the job's first field
+		f.line("\tMOVQ %s, %s", jobReg, setReg2)
+		kept = append(kept, saved{tailReg, "Tail1"})
+		advance = func() { f.line("\tXCHGQ %s, %s", tailReg, tailReg2) }
+	} else {
+		f.args = append(f.args, "sets uintptr", "table uintptr")
+		f.begin(jobReg, scratchReg, "CX", setsEnd, tailReg)
+		f.line("\tIMULQ $%d, %s", h.l.set.Size(), setsEnd)
+		f.line("\tADDQ %s, %s", jobReg, setsEnd)
 		f.line("\tMOVQ %s, %s", jobReg, setReg)
-		f.line("\tADDQ $%d, %s", pairSize, tailReg)
-		f.line("sameNonce:")
+		f.line("\tIMULQ $%d, %s", reflectField(h.l.scratch, "Tail").Elem().Size(), tailReg)
+		f.line("\tLEAQ %d(%s)(%s*1), %s", h.work("Tail").off, scratchReg, tailReg, tailReg)
+		kept = append(kept, saved{setReg2, "Set2"})
+		advance = func() {
+			f.line("\tMOVQ %s, %s", setReg, setReg2)
+			f.line("\tMOVQ %s, %s", tailReg, tailReg2)
+			f.line("\tADDQ $%d, %s", h.l.set.Size(), setReg)
+			f.line("\tCMPQ %s, %s", setReg, setsEnd)
+			f.line("\tJNE sameNonce")
+			f.line("\tMOVQ %s, %s", jobReg, setReg)
+			f.line("\tADDQ $%d, %s", pairSize, tailReg)
+			f.line("sameNonce:")
+		}
+	}
+	stages := reflectField(h.l.scratch, "Stages")
+	at := func(k saved) int { return h.work("Stages").off + offset(stages, k.field) }
+	for _, k := range kept {
+		f.line("\tMOVQ %d(%s), %s", at(k), scratchReg, k.reg)
+	}
+	f.unitLoop(h.work("Hits").off, func() { f.x86(h.body(), h.file, h.isa.evex) }, func() {
+		f.line("\tXCHGQ %s, %s", pairs2, pairs3)
+		advance()
 	}, func() {
 		for _, k := range kept {
-			f.line("\tMOVQ %s, %d(%s)", k.reg, k.at, scratch)
+			f.line("\tMOVQ %s, %d(%s)", k.reg, at(k), scratchReg)
 		}
 	})
 	return f
 }
 
-var (
-	hybrid512Y = hybridLayout{
-		job: reflect.TypeFor[tables.HybridJob[uint32, tables.V8]](), set: reflect.TypeFor[tables.HybridSet[tables.V8]](),
-		scratch: reflect.TypeFor[tables.HybridScratch[tables.V16, tables.V8]](), lanes: 8,
-		jobName: "tables.HybridJob[uint32, tables.V8]", scratchName: "tables.HybridScratch[tables.V16, tables.V8]",
+// newHybridLayout puts the types together: nonces of T, versions of V,
+// constants of C.
+func newHybridLayout[C, T, V tables.Words]() hybridLayout {
+	name := func(types ...reflect.Type) (out string) {
+		for i, t := range types {
+			if i > 0 {
+				out += ", "
+			}
+			if t.PkgPath() != "" {
+				out += "tables."
+			}
+			out += t.Name()
+		}
+		return out
 	}
-	hybrid512Z = hybridLayout{
-		job: reflect.TypeFor[tables.HybridJob[uint32, tables.V16]](), set: reflect.TypeFor[tables.HybridSet[tables.V16]](),
-		scratch: reflect.TypeFor[tables.HybridScratch[tables.V16, tables.V16]](), lanes: 16,
-		jobName: "tables.HybridJob[uint32, tables.V16]", scratchName: "tables.HybridScratch[tables.V16, tables.V16]",
+	c, t, v := reflect.TypeFor[C](), reflect.TypeFor[T](), reflect.TypeFor[V]()
+	scratch := reflect.TypeFor[tables.HybridScratch[T, V]]()
+	return hybridLayout{
+		job: reflect.TypeFor[tables.HybridJob[C, V]](), set: reflect.TypeFor[tables.HybridSet[V]](), scratch: scratch,
+		jobName:     "tables.HybridJob[" + name(c, v) + "]",
+		scratchName: "tables.HybridScratch[" + name(t, v) + "]",
+		tailJobName: "tables.Job[" + name(c, t) + "]",
+		lanes:       tables.Lanes[V](),
+		// The tail's schedule is kept in this memory but computed from a Job.
+		tailLayout: layout{reflect.TypeFor[tables.Job[C, T]](), scratch, "DI", scratchReg},
 	}
-)
-
-// tailTable is the layout of a tail schedule that is kept in a hybrid kernel's
-// memory but computed from a Job.
-func tailTable(scratch reflect.Type) layout {
-	return layout{reflect.TypeFor[tables.Job[uint32, tables.V16]](), scratch, "DI", "SI"}
 }
 
 func hybridSource() *source {
-	isa := avx{evex: true, noTern: true}
-	zmmForm := &hybrid{
-		name: "hybridZ", doc: "// hybridZ hashes 16 versions with one nonce in each unit; vectors have 512 bits.\n",
-		isa: isa, l: hybrid512Z, lanes1: 2, lanes2: 4, block: 4, vectorRounds: 0, file: count(31, 1),
+	wide := avx{class: zmm, evex: true, noTern: true}
+	narrow := avx{class: ymm, evex: true, noTern: true}
+	old := avx{class: ymm}
+	z, y := newHybridLayout[uint32, tables.V16, tables.V16](), newHybridLayout[uint32, tables.V16, tables.V8]()
+	yNonces := newHybridLayout[uint32, tables.V8, tables.V8]()
+	avx2 := newHybridLayout[tables.V8, tables.V8, tables.V8]()
+	versions := func(h hybrid) *function {
+		h.doc = fmt.Sprintf("// %s hashes %d versions with one nonce of a table in each unit.\n", h.name, h.l.lanes)
+		return h.function()
 	}
-	zmmForm.isa.class = zmm
-	ymmForm := &hybrid{
-		name: "hybridY", doc: "// hybridY hashes 8 versions with one nonce in each unit; vectors have 256 bits.\n",
-		isa: isa, l: hybrid512Y, lanes1: 2, lanes2: 4, block: 2, vectorRounds: 12, file: count(31, 1),
+	nonces := func(h hybrid) *function {
+		h.nonces = true
+		h.doc = fmt.Sprintf("// %s hashes %d nonces in each unit.\n", h.name, h.l.lanes)
+		return h.function()
 	}
-	ymmForm.isa.class = ymm
-	zmmForm.l.tailLayout, ymmForm.l.tailLayout = tailTable(hybrid512Z.scratch), tailTable(hybrid512Y.scratch)
 	return &source{name: "hybrid", arch: "amd64", functions: []*function{
-		hybridTail("hybridTailZ", zmmForm.l), zmmForm.function(), hybridTail("hybridTailY", ymmForm.l), ymmForm.function(),
+		hybridTail("hybridTailZ", z, wide, thirtyTwo),
+		versions(hybrid{name: "hybridZ", isa: wide, l: z, lanes1: 2, lanes2: 4, keep: 2, block: 4, vectorRounds: 12, file: count(31, 1)}),
+		nonces(hybrid{name: "hybridNoncesZ", isa: wide, l: z, lanes1: 2, lanes2: 4, keep: 2, block: 4, file: count(31, 1)}),
+		hybridTail("hybridTailY", y, wide, thirtyTwo),
+		versions(hybrid{name: "hybridY", isa: narrow, l: y, lanes1: 2, lanes2: 4, keep: 2, block: 2, vectorRounds: 12, file: count(31, 1)}),
+		nonces(hybrid{name: "hybridNoncesY", isa: narrow, l: yNonces, lanes1: 2, lanes2: 4, keep: 2, block: 2, file: count(31, 1)}),
+		hybridTail("hybridTailAVX2", avx2, old, sixteen),
+		versions(hybrid{name: "hybridAVX2", isa: old, l: avx2, lanes1: 2, lanes2: 2, keep: 0, block: 2, file: count(15, 1)}),
+		nonces(hybrid{name: "hybridNoncesAVX2", isa: old, l: avx2, lanes1: 2, lanes2: 2, keep: 0, block: 2, file: count(15, 1)}),
 	}}
 }
 
-func hybridTail(name string, l hybridLayout) *function {
+// hybridTail computes the tail's schedule for versions.
+func hybridTail(name string, l hybridLayout, isa avx, file []int) *function {
 	f := &function{
-		name: name, args: []string{"job *" + job16, "scratch *" + l.scratchName, "table uintptr"},
+		name: name, args: []string{"job *" + l.tailJobName, "scratch *" + l.scratchName, "table uintptr"},
 		doc: "// " + name + " writes a table of Tail for the next nonces.\n",
 	}
-	v := &avx{stream: new(stream), class: zmm, evex: true}
-	tailSchedule(v, l.tailLayout, l.tailLayout.tail(mem{"DX", offset(l.scratch, "Tail")}))
-	f.begin("DI", "SI", "DX")
-	f.line("\tIMULQ $%d, DX", reflectField(l.scratch, "Tail").Elem().Size())
-	f.line("\tADDQ SI, DX")
-	f.x86(v.stream, thirtyTwo, true)
+	isa.stream = new(stream)
+	tailSchedule(&isa, l.tailLayout, l.tailLayout.tail(mem{tailReg, offset(l.scratch, "Tail")}))
+	f.begin("DI", scratchReg, tailReg)
+	f.line("\tIMULQ $%d, %s", reflectField(l.scratch, "Tail").Elem().Size(), tailReg)
+	f.line("\tADDQ %s, %s", scratchReg, tailReg)
+	f.x86(isa.stream, file, isa.evex)
 	f.line("\tVZEROUPPER\n\tRET")
 	return f
 }

@@ -10,14 +10,14 @@ func secondHas(t int) bool    { return t == 8 || t == 15 }
 func tailWords(v vec, l layout, g int) *schedule {
 	return &schedule{
 		v: v, ring: l.work("Ring", g), stride: l.vector(), varies: tailVaries, has: tailHas,
-		constant: func(t int) konst { return l.konst("U1", t) }, newest: map[int]*reg{},
+		constant: func(t int) konst { return l.konst("U1", t) }, keep: 2, newest: map[int]*reg{},
 	}
 }
 
 func secondWords(v vec, l layout, g int) *schedule {
 	return &schedule{
 		v: v, ring: l.work("Ring", g), stride: l.vector(), varies: secondVaries, has: secondHas,
-		constant: func(t int) konst { return l.konst("U2", t) }, newest: map[int]*reg{},
+		constant: func(t int) konst { return l.konst("U2", t) }, keep: 2, newest: map[int]*reg{},
 	}
 }
 

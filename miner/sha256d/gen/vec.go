@@ -35,11 +35,10 @@ type schedule struct {
 	// word t is not zero.
 	varies, has func(t int) bool
 	constant    func(t int) konst // sum of the constant terms of word t
-	newest      map[int]*reg
+	// keep is the number of newest words left in registers: word t needs t−2.
+	keep   int
+	newest map[int]*reg
 }
-
-// keep is the number of newest words left in registers: word t needs t−2.
-const keep = 2
 
 func (s *schedule) at(t int) mem {
 	if !s.linear {
@@ -52,7 +51,7 @@ func (s *schedule) at(t int) mem {
 func (s *schedule) put(t int, r *reg) {
 	s.newest[t] = r
 	s.v.store(r, s.at(t))
-	delete(s.newest, t-keep)
+	delete(s.newest, t-s.keep)
 }
 
 // word returns word t as an operand.

@@ -74,19 +74,33 @@ func (v *avx) xor3(a, b, c *reg) *reg {
 	return v.xor(v.xor(a, b), c)
 }
 
-func (v *avx) rotate(x *reg, n int) *reg {
-	if v.evex {
-		return v.op("VPRORD", imm(n), x)
-	}
-	return v.xor(v.op("VPSRLD", imm(n), x), v.op("VPSLLD", imm(32-n), x))
-}
-
 func (v *avx) rotations(x *reg, r1, r2, r3 int) *reg {
-	return v.xor3(v.rotate(x, r1), v.rotate(x, r2), v.rotate(x, r3))
+	if v.evex {
+		return v.xor3(v.rotate(x, r1), v.rotate(x, r2), v.rotate(x, r3))
+	}
+	return v.shifts(x, []int{r1, r2, r3}, []int{32 - r1, 32 - r2, 32 - r3})
 }
 
 func (v *avx) rotationsShift(x *reg, r1, r2, shift int) *reg {
-	return v.xor3(v.rotate(x, r1), v.rotate(x, r2), v.op("VPSRLD", imm(shift), x))
+	if v.evex {
+		return v.xor3(v.rotate(x, r1), v.rotate(x, r2), v.op("VPSRLD", imm(shift), x))
+	}
+	return v.shifts(x, []int{r1, r2, shift}, []int{32 - r1, 32 - r2})
+}
+
+func (v *avx) rotate(x *reg, n int) *reg { return v.op("VPRORD", imm(n), x) }
+
+// shifts combines shifts to the right and to the left one by one: AVX2 has no
+// rotation and few registers.
+func (v *avx) shifts(x *reg, right, left []int) *reg {
+	sum := v.op("VPSRLD", imm(right[0]), x)
+	for _, n := range right[1:] {
+		sum = v.xor(sum, v.op("VPSRLD", imm(n), x))
+	}
+	for _, n := range left {
+		sum = v.xor(sum, v.op("VPSLLD", imm(n), x))
+	}
+	return sum
 }
 
 func (v *avx) ch(e, f, g *reg) *reg {

@@ -13,17 +13,23 @@ package tables
 //     to Pairs;
 //  3. the second hash by SHA-NI, from Pairs.
 //
+// If versions cannot be rolled, a unit is as many nonces of one version. The
+// tail's schedule then differs between lanes, and is computed in a stage 0.
+//
 // sha256rnds2 keeps the working variables in two registers, which are written
 // here as they lie in memory: f e b a and h g d c.
 
 // StagesBehind is how many units lie between a unit's first stage and its
-// answer.
-const StagesBehind = 2
+// answer, NonceStagesBehind the same with nonces.
+const (
+	StagesBehind      = 2
+	NonceStagesBehind = 3
+)
 
 // HybridVersions is how many versions can share one nonce.
 const HybridVersions = 64
 
-// HybridSets is how many sets that is.
+// hybridSets8 is how many sets that are, of eight versions or more.
 const hybridSets8 = HybridVersions / 8
 
 // HybridSet is what belongs to the versions of a unit: V has a lane for each.
@@ -35,22 +41,23 @@ type HybridSet[V Words] struct {
 }
 
 // HybridJob is what all nonces of a work share. C is a constant as the vectors
-// take it.
+// take it. The order of the fields keeps vectors on their boundaries.
 type HybridJob[C, V Words] struct {
 	Sets [hybridSets8]HybridSet[V]
 
-	TailPairs   [7][2]uint32 // tail: K + W of rounds 4 … 17, two by two
-	SecondPairs [3][2]uint32 // second hash: of rounds 9 … 14
-	SecondFEBA  V4           // second hash: after round 0; a and e lack W0
-	SecondHGDC  V4
+	Top  V // the target's most significant 32 bits
+	Swap V // shuffle that reverses the bytes of every word
 
-	IV7  V4 // last word of the initial hash value
-	Top  V4 // the target's most significant 32 bits
-	Swap V4 // shuffle that reverses the bytes of every word
+	SecondFEBA V4 // second hash: after round 0; a and e lack W0
+	SecondHGDC V4
 
 	K   [64]C // round constants
 	U2  [64]C // second hash: the constant terms of word t, summed
 	KW2 [64]C // second hash: K + W of rounds 8 and 15
+	IV7 C     // last word of the initial hash value
+
+	TailPairs   [7][2]uint32 // tail: K + W of rounds 4 … 17, two by two
+	SecondPairs [3][2]uint32 // second hash: of rounds 9 … 14
 }
 
 // PairRows is the number of rows in a table of the second hash's schedule: for
@@ -67,13 +74,18 @@ type HybridScratch[T, V Words] struct {
 	Digests [2][4]V // f e b a, h g d c: row i has lanes i, 4+i, 8+i, …
 	Words   [16]V   // the last message words of the second hash
 	Pairs   [2][PairRows][2]V
+	Last    V // the last words of the results
 
-	// With these a call goes on where the last one ended.
-	SetBefore  uintptr    // address of the last unit's set
-	TailBefore uintptr    // address of its pairs in Tail
-	PairsNext  [2]uintptr // Pairs of stages 2 and 3
+	Stages Stages
 
 	// Hits holds, for each unit with a candidate, how many units were left when
 	// it was seen, that one included.
 	Hits [MaxUnits]uint32
+}
+
+// Stages are the addresses with which a call goes on where the last one ended.
+type Stages struct {
+	Tail1, Tail2   uintptr // Tail, of that stage; the second of stage 0 with nonces
+	Set2           uintptr // the set
+	Pairs2, Pairs3 uintptr // Pairs
 }
