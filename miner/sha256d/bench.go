@@ -26,14 +26,18 @@ type Result struct {
 
 // Quantile returns the speed in hashes per second below which the fraction q
 // (0 … 1) of the samples lies: 0.5 is the median. It is 0 without samples.
-func (r *Result) Quantile(q float64) float64 {
-	if len(r.Samples) == 0 {
+func (r *Result) Quantile(q float64) float64 { return Quantile(r.Samples, q) }
+
+// Quantile returns the value below which the fraction q (0 … 1) of values lies,
+// which must be rising. It is 0 without values.
+func Quantile(rising []float64, q float64) float64 {
+	if len(rising) == 0 {
 		return 0
 	}
-	pos := q * float64(len(r.Samples)-1)
-	i := min(int(pos), len(r.Samples)-1)
-	j := min(i+1, len(r.Samples)-1)
-	return r.Samples[i] + (pos-float64(i))*(r.Samples[j]-r.Samples[i])
+	pos := q * float64(len(rising)-1)
+	i := min(int(pos), len(rising)-1)
+	j := min(i+1, len(rising)-1)
+	return rising[i] + (pos-float64(i))*(rising[j]-rising[i])
 }
 
 // Median returns the middle sample in hashes per second.
@@ -45,6 +49,39 @@ func (r *Result) P10() float64 { return r.Quantile(0.1) }
 // P90 returns the speed that one sample in ten reaches, in hashes per second.
 func (r *Result) P90() float64 { return r.Quantile(0.9) }
 
+// Sampler hashes for the sake of measuring: as the miner does, but with a target
+// that no hash meets, so that nothing else takes time. It serves one goroutine.
+type Sampler struct {
+	scanner *Scanner
+	next    uint32
+}
+
+// NewSampler returns a Sampler on an engine of k's own, with as many header
+// versions as k likes.
+func NewSampler(k Kernel) (*Sampler, error) {
+	s := Sampler{scanner: NewScanner(k)}
+	w := Work{Header: genesis, Versions: versionsFrom(1, k.Lanes)}
+	if err := s.scanner.Prepare(&w); err != nil {
+		return nil, fmt.Errorf("benchmark of kernel %s: %w", k.Name, err)
+	}
+	return &s, nil
+}
+
+// Until hashes until end has passed, callHashes at least, and returns the number
+// of hashes. Measure the time around it: the last call ends after end.
+func (s *Sampler) Until(end time.Time) (hashes uint64) {
+	nonces := callHashes / s.scanner.versions
+	for {
+		n, _ := s.scanner.Scan(s.next, nonces, nil)
+		hashes += n
+		// Stay clear of the end of the nonce space.
+		s.next = (s.next + uint32(nonces)) % (NonceSpace - callHashes)
+		if !time.Now().Before(end) {
+			return hashes
+		}
+	}
+}
+
 // Bench measures kernels on the calling goroutine for at least perKernel each,
 // in turn (a sample of the first, of the second, …), because a machine's speed
 // drifts more within seconds than kernels differ. The first round warms up and
@@ -52,14 +89,12 @@ func (r *Result) P90() float64 { return r.Quantile(0.9) }
 // ctx does. Kernels are not tested: see SelfTest.
 func Bench(ctx context.Context, perKernel time.Duration, kernels ...Kernel) ([]Result, error) {
 	results := make([]Result, len(kernels))
-	scanners := make([]*Scanner, len(kernels))
+	samplers := make([]*Sampler, len(kernels))
 	for i, k := range kernels {
 		results[i] = Result{Name: k.Name, Lanes: k.Lanes}
-		scanners[i] = NewScanner(k)
-		// The zero target, which no hash meets, so that nothing but hashing is measured.
-		w := Work{Header: genesis, Versions: versionsFrom(1, k.Lanes)}
-		if err := scanners[i].Prepare(&w); err != nil {
-			return nil, fmt.Errorf("benchmark of kernel %s: %w", k.Name, err)
+		var err error
+		if samplers[i], err = NewSampler(k); err != nil {
+			return nil, err
 		}
 	}
 	for round := 0; !allMeasured(results, perKernel); round++ {
@@ -67,26 +102,14 @@ func Bench(ctx context.Context, perKernel time.Duration, kernels ...Kernel) ([]R
 			if err := ctx.Err(); err != nil {
 				return sorted(results), fmt.Errorf("benchmark ended early: %w", err)
 			}
-			hashes, elapsed := sample(scanners[i], uint32(round))
-			if round > 0 {
+			start := time.Now()
+			hashes := samplers[i].Until(start.Add(sampleTime))
+			if elapsed := time.Since(start); round > 0 {
 				results[i].add(hashes, elapsed)
 			}
 		}
 	}
 	return sorted(results), nil
-}
-
-// sample scans until sampleTime has passed.
-func sample(s *Scanner, round uint32) (hashes uint64, elapsed time.Duration) {
-	nonces := callHashes / s.versions
-	next := round << 24 // any nonces will do; vary them all the same
-	for start := time.Now(); elapsed < sampleTime; elapsed = time.Since(start) {
-		n, _ := s.Scan(next, nonces, nil)
-		hashes += n
-		// Stay clear of the end of the nonce space.
-		next = (next + uint32(nonces)) % (NonceSpace - callHashes)
-	}
-	return hashes, elapsed
 }
 
 func (r *Result) add(hashes uint64, elapsed time.Duration) {

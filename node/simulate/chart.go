@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"qcitycoin.org/qcity/internal/plot"
 )
 
 // Point is a probability at a number of confirmations.
@@ -40,7 +42,7 @@ type Chart struct {
 	Notes []Note
 }
 
-// The chart's measures. A unit is a pixel of a screen; PNG has several for each.
+// The chart's measures, in units of package plot.
 const (
 	chartWidth, chartHeight = 920.0, 580.0
 	plotLeft, plotRight     = 85.0, 705.0
@@ -53,10 +55,8 @@ const (
 )
 
 var (
-	white = color.RGBA{255, 255, 255, 255}
 	band  = color.RGBA{240, 240, 240, 255}
 	grid  = color.RGBA{222, 222, 222, 255}
-	ink   = color.RGBA{50, 50, 50, 255}
 	alarm = color.RGBA{0, 128, 60, 255}
 )
 
@@ -81,20 +81,16 @@ func shade(i, of int) color.RGBA {
 	return color.RGBA{mix(a.R, b.R), mix(a.G, b.G), mix(a.B, b.B), 255}
 }
 
-type xy struct{ x, y float64 }
+// SVG draws the chart for browsers and vector programs.
+func (p Chart) SVG() ([]byte, error) { return plot.SVG(chartWidth, chartHeight, p.draw), nil }
 
-// canvas is what a picture is drawn on.
-type canvas interface {
-	line(c color.RGBA, width float64, through ...xy)
-	dot(c color.RGBA, radius float64, at xy)
-	// text begins at a place, or has its middle or its end there (anchor 0, ½ or 1).
-	text(size, anchor float64, at xy, s string)
-}
+// PNG draws the same chart in pixels, for documents that take no SVG.
+func (p Chart) PNG() ([]byte, error) { return plot.PNG(chartWidth, chartHeight, p.draw) }
 
 // chart maps values to places.
 type chart struct {
 	Chart
-	canvas
+	plot.Canvas
 	last    int     // confirmations at the right edge
 	decades int     // powers of ten from 100 % down to floor
 	floor   float64 // the scale's lower edge
@@ -102,8 +98,8 @@ type chart struct {
 	none    bool    // dots for zero exist
 }
 
-func (p Chart) draw(on canvas) {
-	c := chart{Chart: p, canvas: on, last: 2, decades: 1, floor: plotBottom}
+func (p Chart) draw(on plot.Canvas) {
+	c := chart{Chart: p, Canvas: on, last: 2, decades: 1, floor: plotBottom}
 	deep := func(p float64) int { return int(math.Ceil(-math.Log10(p) - 1e-9)) }
 	if c.Risk > 0 {
 		c.decades = max(c.decades, min(deep(c.Risk/2), mostDecades))
@@ -144,14 +140,14 @@ func (c *chart) y(p float64) float64 {
 	return plotTop - (c.floor-plotTop)*math.Log10(p)/float64(c.decades)
 }
 
-func (c *chart) place(p Point) xy { return xy{c.x(p.Z), c.y(p.P)} }
+func (c *chart) place(p Point) plot.Point { return plot.XY(c.x(p.Z), c.y(p.P)) }
 
 func (c *chart) axes() {
 	const middle = (plotLeft + plotRight) / 2
-	c.text(titleSize, .5, xy{middle, 28}, c.Title)
-	c.text(fontSize, .5, xy{middle, 50}, c.Subtitle)
-	c.text(fontSize, 1, xy{plotLeft - 8, plotTop - 16}, "risk")
-	c.text(fontSize, .5, xy{middle, plotBottom + 44}, "confirmations")
+	c.Text(titleSize, .5, plot.XY(middle, 28), c.Title)
+	c.Text(fontSize, .5, plot.XY(middle, 50), c.Subtitle)
+	c.Text(fontSize, 1, plot.XY(plotLeft-8, plotTop-16), "risk")
+	c.Text(fontSize, .5, plot.XY(middle, plotBottom+44), "confirmations")
 	for d := range c.decades + 1 {
 		for _, digit := range []float64{1, 2, 5} {
 			p := digit * math.Pow10(-d)
@@ -162,28 +158,28 @@ func (c *chart) axes() {
 			if d > mostDecades {
 				format = 'e'
 			}
-			c.line(grid, 1, xy{plotLeft, y}, xy{plotRight, y})
-			c.text(fontSize, 1, xy{plotLeft - 8, y + 4}, strconv.FormatFloat(digit*math.Pow10(2-d), format, -1, 64)+" %")
+			c.Line(grid, 1, plot.XY(plotLeft, y), plot.XY(plotRight, y))
+			c.Text(fontSize, 1, plot.XY(plotLeft-8, y+4), strconv.FormatFloat(digit*math.Pow10(2-d), format, -1, 64)+" %")
 		}
 	}
 	if c.zero > 0 {
-		c.line(band, zeroBand, xy{plotLeft, c.zero}, xy{plotRight, c.zero})
-		c.text(fontSize, 1, xy{plotLeft - 8, c.zero + 4}, "0")
+		c.Line(band, zeroBand, plot.XY(plotLeft, c.zero), plot.XY(plotRight, c.zero))
+		c.Text(fontSize, 1, plot.XY(plotLeft-8, c.zero+4), "0")
 	}
-	c.line(ink, 1, xy{plotLeft, plotTop}, xy{plotLeft, c.floor})
-	c.line(ink, 1, xy{plotLeft, plotBottom}, xy{plotRight, plotBottom})
+	c.Line(plot.Ink, 1, plot.XY(plotLeft, plotTop), plot.XY(plotLeft, c.floor))
+	c.Line(plot.Ink, 1, plot.XY(plotLeft, plotBottom), plot.XY(plotRight, plotBottom))
 	for _, z := range ticks(c.last, c.LogZ) {
 		x := c.x(z)
-		c.line(ink, 1, xy{x, plotBottom}, xy{x, plotBottom + 5})
-		c.text(fontSize, .5, xy{x, plotBottom + 21}, strconv.Itoa(z))
+		c.Line(plot.Ink, 1, plot.XY(x, plotBottom), plot.XY(x, plotBottom+5))
+		c.Text(fontSize, .5, plot.XY(x, plotBottom+21), strconv.Itoa(z))
 	}
 	for _, n := range c.Notes {
 		from, to := c.x(n.From)-dotRadius, c.x(n.To)+dotRadius
-		c.line(ink, 1, xy{from, plotTop - 8}, xy{from, plotTop - 13}, xy{to, plotTop - 13}, xy{to, plotTop - 8})
-		c.text(fontSize, .5, xy{(from + to) / 2, plotTop - 19}, n.Label)
+		c.Line(plot.Ink, 1, plot.XY(from, plotTop-8), plot.XY(from, plotTop-13), plot.XY(to, plotTop-13), plot.XY(to, plotTop-8))
+		c.Text(fontSize, .5, plot.XY((from+to)/2, plotTop-19), n.Label)
 	}
 	if y := c.y(c.Risk); c.Risk > 0 && y <= c.floor {
-		c.line(alarm, 1, xy{plotLeft, y}, xy{plotRight, y})
+		c.Line(alarm, 1, plot.XY(plotLeft, y), plot.XY(plotRight, y))
 	}
 }
 
@@ -211,29 +207,29 @@ func ticks(last int, log bool) (all []int) {
 // seen where both are in the same place.
 func (c *chart) curve(i int, curve Curve) {
 	colour, extra := shade(i, len(c.Curves)), 2-2*float64(i+1)/float64(len(c.Curves))
-	var line []xy
+	var line []plot.Point
 	for _, p := range curve.Line {
 		switch at := c.place(p); {
-		case at.y <= c.floor || p.P == 0:
+		case at.Y <= c.floor || p.P == 0:
 			line = append(line, at)
 		case len(line) > 0: // too small from here on: risks fall
 			before := line[len(line)-1]
-			part := (c.floor - before.y) / (at.y - before.y)
-			c.line(colour, lineWidth+extra, append(line, xy{before.x + part*(at.x-before.x), c.floor})...)
+			part := (c.floor - before.Y) / (at.Y - before.Y)
+			c.Line(colour, lineWidth+extra, append(line, plot.XY(before.X+part*(at.X-before.X), c.floor))...)
 			line = nil
 		}
 	}
-	c.line(colour, lineWidth+extra, line...)
+	c.Line(colour, lineWidth+extra, line...)
 	for _, p := range curve.Dots {
 		c.mark(colour, dotRadius+extra, c.place(p), p.P == 0)
 	}
 }
 
 // mark is a dot, hollow if it stands for no success among the trials.
-func (c *chart) mark(colour color.RGBA, radius float64, at xy, hollow bool) {
-	c.dot(colour, radius, at)
+func (c *chart) mark(colour color.RGBA, radius float64, at plot.Point, hollow bool) {
+	c.Dot(colour, radius, at)
 	if hollow {
-		c.dot(white, radius-1.3, at)
+		c.Dot(plot.White, radius-1.3, at)
 	}
 }
 
@@ -243,20 +239,20 @@ func (c *chart) legend() {
 	y := plotTop
 	entry := func(label string, draw func()) {
 		draw()
-		c.text(fontSize, 0, xy{right + 8, y + 4}, label)
+		c.Text(fontSize, 0, plot.XY(right+8, y+4), label)
 		y += legendStep
 	}
 	key := func(colour color.RGBA, width float64) func() {
-		return func() { c.line(colour, width, xy{left, y}, xy{right, y}) }
+		return func() { c.Line(colour, width, plot.XY(left, y), plot.XY(right, y)) }
 	}
 	for i, curve := range c.Curves {
 		entry(curve.Label, key(shade(i, len(c.Curves)), 2*lineWidth))
 	}
 	y += legendStep / 2
-	entry("calculated", key(ink, lineWidth))
-	entry("simulated", func() { c.mark(ink, dotRadius, xy{middle, y}, false) })
+	entry("calculated", key(plot.Ink, lineWidth))
+	entry("simulated", func() { c.mark(plot.Ink, dotRadius, plot.XY(middle, y), false) })
 	if c.none {
-		entry("not once in all trials", func() { c.mark(ink, dotRadius, xy{middle, y}, true) })
+		entry("not once in all trials", func() { c.mark(plot.Ink, dotRadius, plot.XY(middle, y), true) })
 	}
 	if c.Risk > 0 {
 		entry("accepted: "+strconv.FormatFloat(100*c.Risk, 'g', 4, 64)+" %", key(alarm, 1))

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"qcitycoin.org/qcity/internal/plot"
 )
 
 // pictured has every kind of curve: through zero, below the scale, without a line.
@@ -33,12 +35,12 @@ func pictured() Chart {
 // shapes reads a picture back.
 type shapes struct {
 	dots  []dot
-	lines map[string][][]xy // by colour
+	lines map[string][][]plot.Point // by colour
 	texts map[string]bool
 }
 
 type dot struct {
-	at     xy
+	at     plot.Point
 	colour string
 }
 
@@ -51,7 +53,7 @@ func read(t *testing.T, svg []byte) shapes {
 		}
 		return f
 	}
-	all := shapes{lines: map[string][][]xy{}, texts: map[string]bool{}}
+	all := shapes{lines: map[string][][]plot.Point{}, texts: map[string]bool{}}
 	d := xml.NewDecoder(bytes.NewReader(svg))
 	for {
 		token, err := d.Token()
@@ -71,12 +73,12 @@ func read(t *testing.T, svg []byte) shapes {
 			}
 			switch x.Name.Local {
 			case "circle":
-				all.dots = append(all.dots, dot{xy{number(at["cx"]), number(at["cy"])}, at["fill"]})
+				all.dots = append(all.dots, dot{plot.XY(number(at["cx"]), number(at["cy"])), at["fill"]})
 			case "polyline":
-				var line []xy
+				var line []plot.Point
 				for _, p := range strings.Fields(at["points"]) {
 					x, y, _ := strings.Cut(p, ",")
-					line = append(line, xy{number(x), number(y)})
+					line = append(line, plot.XY(number(x), number(y)))
 				}
 				all.lines[at["stroke"]] = append(all.lines[at["stroke"]], line)
 			}
@@ -99,13 +101,13 @@ func TestSVG(t *testing.T) {
 			t.Errorf("no text %q", want)
 		}
 	}
-	first, tiny, last := hex(shade(0, 3)), hex(shade(1, 3)), hex(shade(2, 3))
+	first, tiny, last := plot.Hex(shade(0, 3)), plot.Hex(shade(1, 3)), plot.Hex(shade(2, 3))
 	line := got.lines[first][0]
 	const zero = plotBottom - zeroBand/2
-	if len(line) != 4 || line[0] != (xy{plotLeft, plotTop}) || line[2].y != zero || line[3] != (xy{plotRight, zero}) {
+	if len(line) != 4 || line[0] != plot.XY(plotLeft, plotTop) || line[2].Y != zero || line[3] != plot.XY(plotRight, zero) {
 		t.Errorf("line %v", line)
 	}
-	if cut := got.lines[tiny][0]; len(cut) != 2 || cut[1].x > line[1].x || cut[1].y != plotBottom-zeroBand-8 {
+	if cut := got.lines[tiny][0]; len(cut) != 2 || cut[1].X > line[1].X || cut[1].Y != plotBottom-zeroBand-8 {
 		t.Errorf("a line that leaves the scale: %v", cut)
 	}
 	if n := len(got.lines[last]); n != 1 { // its key in the legend
@@ -113,14 +115,14 @@ func TestSVG(t *testing.T) {
 	}
 	var dots []dot
 	for _, d := range got.dots {
-		if d.at.x <= plotRight {
+		if d.at.X <= plotRight {
 			dots = append(dots, d)
 		}
 	}
-	if len(dots) != 5 || dots[0] != (dot{line[0], first}) || dots[1].at.x != line[1].x || dots[1].at.y >= line[1].y {
+	if len(dots) != 5 || dots[0] != (dot{line[0], first}) || dots[1].at.X != line[1].X || dots[1].at.Y >= line[1].Y {
 		t.Fatalf("dots %v", dots)
 	}
-	if dots[2] != (dot{line[2], first}) || dots[3] != (dot{line[2], hex(white)}) {
+	if dots[2] != (dot{line[2], first}) || dots[3] != (dot{line[2], plot.Hex(plot.White)}) {
 		t.Errorf("no success among the trials is a hollow dot in the band of zero: %v", dots)
 	}
 }
@@ -136,13 +138,13 @@ func TestPNG(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := image.Rect(0, 0, chartWidth*pngScale, chartHeight*pngScale); picture.Bounds() != want {
+	if want := image.Rect(0, 0, chartWidth*plot.PNGScale, chartHeight*plot.PNGScale); picture.Bounds() != want {
 		t.Fatalf("%v, want %v", picture.Bounds(), want)
 	}
 	seen := map[string]int{}
 	at := func(x, y int) string {
 		r, g, b, _ := picture.At(x, y).RGBA()
-		return hex(color.RGBA{uint8(r >> 8), uint8(g >> 8), uint8(b >> 8), 255})
+		return plot.Hex(color.RGBA{uint8(r >> 8), uint8(g >> 8), uint8(b >> 8), 255})
 	}
 	const step = 5 // is enough to see what is there
 	for y := 0; y < picture.Bounds().Dy(); y += step {
@@ -150,8 +152,8 @@ func TestPNG(t *testing.T) {
 			seen[at(x, y)]++
 		}
 	}
-	for colour, least := range map[color.RGBA]int{shade(0, 3): 50, shade(1, 3): 50, shade(2, 3): 5, band: 500, ink: 100, white: 50_000} {
-		if n := seen[hex(colour)]; n < least {
+	for colour, least := range map[color.RGBA]int{shade(0, 3): 50, shade(1, 3): 50, shade(2, 3): 5, band: 500, plot.Ink: 100, plot.White: 50_000} {
+		if n := seen[plot.Hex(colour)]; n < least {
 			t.Errorf("%d pixels of %v, want %d", n, colour, least)
 		}
 	}
@@ -159,12 +161,12 @@ func TestPNG(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := map[xy]string{} // what lies on top
+	last := map[plot.Point]string{} // what lies on top
 	for _, d := range read(t, svg).dots {
 		last[d.at] = d.colour
 	}
 	for p, want := range last {
-		if got := at(int(p.x*pngScale), int(p.y*pngScale)); got != want {
+		if got := at(int(p.X*plot.PNGScale), int(p.Y*plot.PNGScale)); got != want {
 			t.Errorf("at %v: %s in the PNG, %s in the SVG", p, got, want)
 		}
 	}
@@ -196,15 +198,15 @@ func TestChartInside(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := read(t, svg)
-		points := slices.Concat(got.lines[hex(alarm)]...)
-		for _, curve := range got.lines[hex(shade(0, 1))] {
+		points := slices.Concat(got.lines[plot.Hex(alarm)]...)
+		for _, curve := range got.lines[plot.Hex(shade(0, 1))] {
 			points = append(points, curve...)
 		}
 		for _, d := range got.dots {
 			points = append(points, d.at)
 		}
 		for _, p := range points {
-			if p.x < plotLeft || p.x > chartWidth || p.y < plotTop || p.y > plotBottom {
+			if p.X < plotLeft || p.X > chartWidth || p.Y < plotTop || p.Y > plotBottom {
 				t.Errorf("%+v: %v lies outside", c, p)
 			}
 		}

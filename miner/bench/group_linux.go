@@ -1,0 +1,13 @@
+package bench
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// ownGroup gives a process a group of its own: Ctrl-C on the terminal reaches
+// this process alone, and all that the other starts can be ended at once. It dies
+// with the thread that starts it, and so with this process, however that ends.
+func ownGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
