@@ -35,7 +35,7 @@ var rooms = map[string][]string{
 	"node/p2p":                {"node/types", "node/consensus"},
 	"node/syncer":             {"node/types", "node/consensus"},
 	"node/rpc":                {"node/types", "node/consensus", "miner/work"},
-	"node/simulate":           {},
+	"node/simulate":           {"internal/plot"},
 	"node/issuer/...":         {"node/types", "node/ledger", "node/issuer/..."},
 	"node":                    {"node/...", "miner/work", "internal/durable"},
 
@@ -45,6 +45,7 @@ var rooms = map[string][]string{
 	"miner/sha256d/tables": {},
 	"miner/sha256d/gen":    {"miner/sha256d/tables"},
 	"miner":                {"hw", "miner/work", "miner/sha256d"},
+	"miner/bench":          {"hw", "miner/work", "miner/sha256d"},
 	"stratum":              {"miner/work"},
 	"stratum/server":       {"miner/work", "stratum"},
 	"stratum/client":       {"miner/work", "stratum"},
@@ -55,10 +56,11 @@ var rooms = map[string][]string{
 	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
-	"configs":      {"node/types", "node/consensus", "internal/durable"},
+	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},
 
 	"internal/durable":             {},
 	"internal/durable/durabletest": {"internal/durable"},
+	"internal/plot":                {},
 	"internal/simnet/...":          {"..."},
 	"internal/interop/...":         {"..."},
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/BurntSushi/toml"
 
@@ -52,12 +51,23 @@ type API struct {
 
 // Miner is the CPU miner of this box.
 type Miner struct {
-	// Threads is the number of CPU workers; 0 switches the CPU miner off.
+	// Threads is the number of CPU workers; 0 switches the CPU miner off. The
+	// default leaves one of the CPUs that this process may use to the node.
 	Threads int `toml:"threads"`
 	// Kernel forces a SHA-256d kernel by name; "auto" measures and takes the fastest.
 	Kernel string `toml:"kernel"`
 	// Nice is the scheduling priority of the workers, 0 (normal) to 19 (idle).
 	Nice int `toml:"nice"`
+	// CPUs says where the workers run: "auto" (each on a CPU of its own, where the
+	// system can do that), "off" (where the system likes), or a list such as
+	// "0,2-5", one worker on each in this order.
+	CPUs string `toml:"cpus"`
+	// Duty is the part of the time that the workers hash, in percent, 1 to 100.
+	Duty int `toml:"duty"`
+	// MaxTemperature, in °C, and MaxPower, in watts of the processor packages, are
+	// what the miner keeps below by hashing less. Zero: no limit.
+	MaxTemperature float64 `toml:"max_temperature"`
+	MaxPower       float64 `toml:"max_power"`
 }
 
 // Stratum is the port that ASIC, FPGA and other miners connect to.
@@ -124,7 +134,7 @@ func Default() Config {
 		Data:    ".",
 		RPC:     RPC{Listen: "127.0.0.1:9332"},
 		API:     API{Listen: "127.0.0.1:9380"},
-		Miner:   Miner{Threads: max(1, runtime.NumCPU()-1), Kernel: "auto", Nice: 10},
+		Miner:   Miner{Threads: max(1, usableThreads()-1), Kernel: "auto", Nice: 10, CPUs: PinAuto, Duty: 100},
 		Stratum: Stratum{
 			Listen: "127.0.0.1:3333", StartDifficulty: 1,
 			MinDifficulty: 1.0 / (1 << 24), MaxDifficulty: 1 << 50, MaxSessions: 10_000,
@@ -176,11 +186,17 @@ func (c *Config) check(file string) error {
 		ok   bool
 		want string
 	}
+	_, cpusErr := c.Miner.CPUList()
 	rules := []rule{
 		{toml.Key{"rpc", "listen"}, validListen(c.RPC.Listen), "want host:port, for example 127.0.0.1:9332"},
 		{toml.Key{"api", "listen"}, c.API.Listen == "" || validListen(c.API.Listen), "want host:port on loopback, for example 127.0.0.1:9380, or \"\" to switch it off"},
 		{toml.Key{"stratum", "listen"}, c.Stratum.Listen == "" || validListen(c.Stratum.Listen), "want host:port, for example 0.0.0.0:3333, or \"\" to switch it off"},
 		{toml.Key{"miner", "threads"}, c.Miner.Threads >= 0 && c.Miner.Threads <= 4096, "want 0 to 4096"},
+		{toml.Key{"miner", "kernel"}, c.Miner.Kernel != "", "want \"auto\" or the name of a kernel, see `qcity bench`"},
+		{toml.Key{"miner", "cpus"}, cpusErr == nil, fmt.Sprint(cpusErr)},
+		{toml.Key{"miner", "duty"}, c.Miner.Duty >= 1 && c.Miner.Duty <= 100, "want 1 to 100 percent"},
+		{toml.Key{"miner", "max_temperature"}, within(c.Miner.MaxTemperature, 30, 120), "want 30 to 120 °C, or 0 for no limit"},
+		{toml.Key{"miner", "max_power"}, within(c.Miner.MaxPower, 1, 10_000), "want 1 to 10000 watts, or 0 for no limit"},
 		{toml.Key{"miner", "nice"}, c.Miner.Nice >= 0 && c.Miner.Nice <= 19, "want 0 to 19"},
 		{toml.Key{"stratum", "min_difficulty"}, c.Stratum.MinDifficulty > 0, "want more than 0"},
 		{toml.Key{"stratum", "start_difficulty"}, c.Stratum.StartDifficulty >= c.Stratum.MinDifficulty && c.Stratum.StartDifficulty <= c.Stratum.MaxDifficulty, "want a value between min_difficulty and max_difficulty"},
@@ -198,6 +214,9 @@ func (c *Config) check(file string) error {
 	}
 	return nil
 }
+
+// within accepts a limit that makes sense, and 0, which is none.
+func within(limit, least, most float64) bool { return limit == 0 || limit >= least && limit <= most }
 
 func validListen(s string) bool {
 	_, port, err := net.SplitHostPort(s)

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/google/go-cmp/cmp"
 
+	"qcitycoin.org/qcity/hw"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 )
@@ -36,6 +38,14 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		"syntax":                    {"network = \n", Error{Line: 1, Column: 11, Reason: "expected value"}},
 		"twice":                     {"data = \"a\"\ndata = \"b\"\n", Error{Line: 2, Column: 1, Reason: "already"}},
 		"value out of range":        {"[miner]\n# comment\nthreads = -1\n", Error{Line: 3, Column: 1, Reason: "miner.threads: want 0 to 4096"}},
+		"no kernel":                 {"[miner]\nkernel = \"\"\n", Error{Line: 2, Column: 1, Reason: `miner.kernel: want "auto" or the name`}},
+		"nonsense for CPUs":         {"[miner]\nthreads = 2\ncpus = \"all\"\n", Error{Line: 3, Column: 1, Reason: `miner.cpus: want "auto", "off" or a list of CPUs`}},
+		"a number for CPUs":         {"[miner]\ncpus = 3\n", Error{Line: 2, Column: 8, Reason: "miner.cpus"}},
+		"duty of nothing":           {"[miner]\nduty = 0\n", Error{Line: 2, Column: 1, Reason: "miner.duty: want 1 to 100 percent"}},
+		"duty of too much":          {"[miner]\nduty = 101\n", Error{Line: 2, Column: 1, Reason: "miner.duty: want 1 to 100 percent"}},
+		"freezing":                  {"[miner]\nmax_temperature = 7.5\n", Error{Line: 2, Column: 1, Reason: "miner.max_temperature: want 30 to 120 °C, or 0"}},
+		"no number of degrees":      {"[miner]\nmax_temperature = nan\n", Error{Line: 2, Column: 1, Reason: "miner.max_temperature"}},
+		"negative power":            {"[miner]\nmax_power = -65.0\n", Error{Line: 2, Column: 1, Reason: "miner.max_power: want 1 to 10000 watts, or 0"}},
 		"listen without port":       {"[rpc]\nlisten = \"127.0.0.1\"\n", Error{Line: 2, Column: 1, Reason: "rpc.listen: want host:port"}},
 		"wait that is no yes or no": {"[signer]\nstartup_wait = 1\n", Error{Line: 2, Column: 16, Reason: "signer.startup_wait"}},
 		"difficulty below min":      {"[stratum]\nmin_difficulty = 2.0\nstart_difficulty = 1.0\n", Error{Line: 3, Column: 1, Reason: "between"}},
@@ -82,6 +92,51 @@ func TestConfigRoundTrip(t *testing.T) {
 	}
 	if err := c.Write(file); err == nil {
 		t.Fatal("an existing configuration was overwritten")
+	}
+}
+
+func TestCPUList(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want []int
+		err  string
+	}{
+		{"auto", nil, ""},
+		{"off", nil, ""},
+		{"0", []int{0}, ""},
+		{"0,2-5", []int{0, 2, 3, 4, 5}, ""},
+		{"3, 1", []int{3, 1}, ""},
+		{"1023", []int{1023}, ""},
+		{"", nil, `"" is none`},
+		{"1024", nil, "0 to 1023"},
+		{"-1", nil, `"-1" is none`},
+		{"5-2", nil, `"5-2" is none`},
+		{"1-2-3", nil, `"1-2-3" is none`},
+		{"0,,1", nil, `"" is none`},
+		{"0-3,2", nil, "CPU 2 is listed twice"},
+		{"0x1", nil, "is none"},
+		{"99999999999999999999", nil, "is none"},
+	} {
+		t.Run(c.text, func(t *testing.T) {
+			m := Miner{CPUs: c.text}
+			got, err := m.CPUList()
+			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) || !slices.Equal(got, c.want) {
+				t.Fatalf("%v, error %v; want %v, %q", got, err, c.want, c.err)
+			}
+		})
+	}
+}
+
+// TestMinerDefaults: as many threads as make sense here, less the node's own.
+func TestMinerDefaults(t *testing.T) {
+	c, err := Load(write(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	usable := hw.Detect(os.DirFS("/")).Usable.Threads
+	want := Miner{Threads: max(1, usable-1), Kernel: "auto", Nice: 10, CPUs: "auto", Duty: 100}
+	if c.Miner != want {
+		t.Errorf("%+v, want %+v", c.Miner, want)
 	}
 }
 

@@ -36,7 +36,7 @@ func sources() Sources {
 }
 
 func fullStatus() Status {
-	validator := 3
+	validator, cpu, degrees := 3, 2, 71.5
 	at := "2026-11-23T12:00:00Z"
 	return Status{
 		Network:       Network{Name: "devnet", ID: "ab12"},
@@ -49,9 +49,14 @@ func fullStatus() Status {
 		Slot:      &Slot{Height: 30, BlocksUntil: 9, State: SlotWaiting, InTurn: 4, OpensAt: &at},
 		LastSlots: []PastSlot{{Height: 20, Type: "signed", Signer: &validator, Status: Signed}, {Height: 10, Type: "fallback", Status: Certified}},
 		HashRate:  1.5e6,
-		Miners:    []Miner{{Worker: "w", Agent: "cpuminer", HashRate: 2e6, Accepted: 5, Rejected: 1, Difficulty: 0.001}},
-		Stratum:   StratumStatus{Address: "127.0.0.1:3333", Connected: 1},
-		Alerts:    []Alert{{Level: "warning", Message: "disk is nearly full", Since: at}},
+		CPUMiner: &CPUMiner{
+			Kernel: "generic", Duty: 0.75, Temperature: &degrees, Workers: []CPUWorker{
+				{CPU: &cpu, Kernel: "generic", HashRate: 1.5e6, Hashes: 12345, ActiveSeconds: 2.5}, {},
+			},
+		},
+		Miners:  []Miner{{Worker: "w", Agent: "cpuminer", HashRate: 2e6, Accepted: 5, Rejected: 1, Difficulty: 0.001}},
+		Stratum: StratumStatus{Address: "127.0.0.1:3333", Connected: 1},
+		Alerts:  []Alert{{Level: "warning", Message: "disk is nearly full", Since: at}},
 	}
 }
 
@@ -219,8 +224,10 @@ func TestOpenAPI(t *testing.T) {
 	}
 	// What there is not yet, or never, is null.
 	for name, change := range map[string]func(*Status){
-		"no chain yet": func(s *Status) { s.Tip, s.Slot, s.LastSlots = nil, nil, nil },
-		"all is well":  func(s *Status) { s.Finality.Degraded, s.Alerts = nil, nil },
+		"no CPU miner":  func(s *Status) { s.CPUMiner = nil },
+		"no worker yet": func(s *Status) { s.CPUMiner = &CPUMiner{} },
+		"no chain yet":  func(s *Status) { s.Tip, s.Slot, s.LastSlots = nil, nil, nil },
+		"all is well":   func(s *Status) { s.Finality.Degraded, s.Alerts = nil, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := fullStatus()

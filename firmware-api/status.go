@@ -34,6 +34,7 @@ type Status struct {
 	Slot          *Slot         `json:"slot" doc:"Next slot; null until the chain is loaded"`
 	LastSlots     []PastSlot    `json:"lastSlots" nullable:"false" maxItems:"20" doc:"Newest first"`
 	HashRate      float64       `json:"hashRate" doc:"Local CPU miner, hashes per second; 0 when it is off"`
+	CPUMiner      *CPUMiner     `json:"cpuMiner" doc:"Local CPU miner; null when it is off"`
 	Miners        []Miner       `json:"miners" nullable:"false" doc:"Connected Stratum workers"`
 	Stratum       StratumStatus `json:"stratum"`
 	Blocks        Blocks        `json:"blocks"`
@@ -107,6 +108,26 @@ type Miner struct {
 	Difficulty float64 `json:"difficulty" doc:"Of its shares, in pool units (1 = compact target 1d00ffff)"`
 }
 
+// CPUMiner is this machine's own miner.
+type CPUMiner struct {
+	_ struct{} `nullable:"true"`
+
+	Kernel      string      `json:"kernel" doc:"SHA-256d code in use; empty until one is chosen"`
+	Duty        float64     `json:"duty" minimum:"0" maximum:"1" doc:"Part of the time that its workers hash"`
+	Temperature *float64    `json:"temperature" doc:"CPU, °C; null without a temperature limit or a sensor"`
+	Power       *float64    `json:"power" doc:"CPU packages, watts; null without a power limit or a sensor"`
+	Workers     []CPUWorker `json:"workers" nullable:"false"`
+}
+
+// CPUWorker is one of its threads.
+type CPUWorker struct {
+	CPU           *int    `json:"cpu" doc:"That it is pinned to; null when it has none of its own"`
+	Kernel        string  `json:"kernel" doc:"Code it runs; empty until its first job"`
+	HashRate      float64 `json:"hashRate" doc:"Hashes per second over the last minute, waits included"`
+	Hashes        uint64  `json:"hashes" doc:"Headers hashed since the start"`
+	ActiveSeconds float64 `json:"activeSeconds" doc:"Time spent hashing since the start"`
+}
+
 // StratumStatus is the port that outside miners use.
 type StratumStatus struct {
 	Address   string `json:"address" doc:"host:port; empty when it is off"`
@@ -158,6 +179,11 @@ func (s Status) normal() Status {
 	}
 	if s.Alerts == nil {
 		s.Alerts = []Alert{}
+	}
+	if s.CPUMiner != nil && s.CPUMiner.Workers == nil {
+		m := *s.CPUMiner // the caller's own stays as it is
+		m.Workers = []CPUWorker{}
+		s.CPUMiner = &m
 	}
 	return s
 }

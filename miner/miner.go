@@ -9,9 +9,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,43 +21,52 @@ import (
 	"qcitycoin.org/qcity/miner/work"
 )
 
-const (
-	// pickTime is how long each kernel is measured when one is to be chosen.
-	pickTime = 50 * time.Millisecond
-	// submitGrace is how long a block found just before the end may still take
-	// to be handed in.
-	submitGrace = 5 * time.Second
-)
+// submitGrace is how long a block found just before the end may still take to
+// be handed in.
+const submitGrace = 5 * time.Second
 
-// Config is what a user may choose.
+// Config is what a user may choose, and what the miner needs to know of its
+// machine. The zero value of everything but Workers and Kernel is usable.
 type Config struct {
-	Workers int    // hashing threads, 1 … 65,536; hw's Usable.Threads is a good number
+	Workers int    // hashing threads, 1 … 65,536
 	Kernel  string // a kernel's name, or sha256d.Auto
-	// CPUs pins worker i to CPUs[i mod len]; empty: no pinning. Linux only.
-	CPUs []int
+
+	// Pinning and CPUs say where the workers run. Where threads cannot be
+	// pinned, PinAuto is PinOff. A worker that finds no CPU of its own shares
+	// those of the others.
+	Pinning Pinning
+	CPUs    []int // for PinList: of worker 0, 1, …, all different
 	// Nice is the nice level of the hashing threads, −20 … 19; 0: as the
 	// process. Linux only.
-	//
-	// With CPUs or Nice set every worker keeps an operating-system thread of its
-	// own busy. Raise GOMAXPROCS by Workers then, so that the process's other
-	// goroutines need not wait for them and the kernel's scheduler, which knows
-	// the nice level, shares the CPUs out.
 	Nice int
+
+	Duty           int     // percent of the time to hash, 1 … 100; 0: 100
+	MaxTemperature float64 // °C that the CPU is to stay under; 0: no limit
+	MaxPower       float64 // watts that the CPU packages are to stay under; 0: no limit
+	// Temperature and Energy read the sensors of these limits: °C now, and joules
+	// used since some moment. Nil: there is no such sensor.
+	Temperature, Energy func() (float64, error)
+
+	Machine hw.Inventory // hw.Detect
+	Memory  Store        // where the choice of a kernel is remembered; nil: nowhere
 }
 
-func (c *Config) locksThreads() bool { return len(c.CPUs) > 0 || c.Nice != 0 }
-
-func (c *Config) check() error {
+func (c *Config) check(kernels []sha256d.Kernel) error {
+	if err := sha256d.CheckName(kernels, c.Kernel); err != nil {
+		return err
+	}
+	finite := func(limit float64) bool { return limit >= 0 && !math.IsInf(limit, 0) }
 	switch {
 	case c.Workers < 1 || c.Workers > maxWorkers:
 		return fmt.Errorf("%d mining workers: choose 1 to %d", c.Workers, maxWorkers)
 	case c.Nice < -20 || c.Nice > 19:
 		return fmt.Errorf("nice level %d: choose -20 to 19", c.Nice)
-	}
-	for _, cpu := range c.CPUs {
-		if cpu < 0 || cpu >= 1024 { // the size of the kernel's classic CPU mask
-			return fmt.Errorf("cannot pin a mining worker to CPU %d: choose 0 to 1023", cpu)
-		}
+	case c.Duty < 0 || c.Duty > 100:
+		return fmt.Errorf("mining duty of %d %%: choose 1 to 100", c.Duty)
+	case !finite(c.MaxTemperature):
+		return fmt.Errorf("temperature limit of %g °C: choose one above 0, or 0 for none", c.MaxTemperature)
+	case !finite(c.MaxPower):
+		return fmt.Errorf("power limit of %g W: choose one above 0, or 0 for none", c.MaxPower)
 	}
 	return nil
 }
@@ -65,36 +74,55 @@ func (c *Config) check() error {
 // Miner is the CPU miner.
 type Miner struct {
 	cfg     Config
-	kernels []sha256d.Kernel
+	crowded string // a line for the operator; "": none
 	feed    *work.Feed
 	sub     work.Submitter
 	log     *slog.Logger
 
-	gate    gate
-	kernel  atomic.Pointer[string]
-	workers []*worker
-	history history
-	blocks  blockCounters
+	gate     gate
+	chooser  *chooser
+	governor *governor
+	workers  []*worker
+	history  history
+	blocks   blockCounters
+	started  time.Time // set by Run before any worker starts
 
 	submits   sync.WaitGroup
-	submitCtx context.Context // set by Run before any worker starts
+	submitCtx context.Context // likewise
 }
 
 // New returns a Miner that will choose among kernels (sha256d.Kernels()). The
 // error names what is wrong with cfg.
+//
+// Every worker keeps an operating-system thread of its own busy. Raise
+// GOMAXPROCS by Workers, so that the process's other goroutines need not wait
+// for them and the kernel's scheduler, which knows the nice level, shares the
+// CPUs out.
 func New(cfg Config, kernels []sha256d.Kernel, feed *work.Feed, sub work.Submitter, log *slog.Logger) (*Miner, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.check(kernels); err != nil {
 		return nil, err
 	}
-	cfg.CPUs = slices.Clone(cfg.CPUs)
-	m := &Miner{cfg: cfg, kernels: kernels, feed: feed, sub: sub, log: log}
+	order, err := cfg.placement()
+	if err != nil {
+		return nil, err
+	}
+	features := hw.Features()
+	m := &Miner{
+		cfg: cfg, crowded: cfg.crowded(order), feed: feed, sub: sub, log: log,
+		chooser: &chooser{
+			all: slices.Clone(kernels), name: cfg.Kernel, features: features, log: log,
+			choose: sha256d.Pick, choosing: make(chan struct{}, 1),
+			memory: newMemory(cfg.Memory, &cfg.Machine, features, kernels),
+		},
+		governor: newGovernor(&cfg, log),
+	}
 	var seed [8]byte
 	rand.Read(seed[:]) // never fails (crypto/rand, since Go 1.24)
 	start := binary.BigEndian.Uint64(seed[:])
 	for i := range cfg.Workers {
-		m.workers = append(m.workers, &worker{
-			m: m, id: i, cursor: cursor{worker: uint16(i), counter: start},
-		})
+		w := &worker{m: m, id: i, cpus: cpusFor(i, order), cursor: cursor{worker: uint16(i), counter: start}}
+		w.cpu.Store(-1)
+		m.workers = append(m.workers, w)
 	}
 	return m, nil
 }
@@ -103,16 +131,17 @@ func New(cfg Config, kernels []sha256d.Kernel, feed *work.Feed, sub work.Submitt
 // error. Blocks found before that are still handed in, for at most a few
 // seconds. Run is called once.
 func (m *Miner) Run(ctx context.Context) error {
-	kernel, trials, err := sha256d.Pick(ctx, m.kernels, m.cfg.Kernel, hw.Features(), pickTime)
-	if err != nil {
+	if m.crowded != "" {
+		m.log.Warn(m.crowded)
+	}
+	if err := m.chooser.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return fmt.Errorf("choose hashing kernel: %w", err)
+		return err
 	}
-	m.logTrials(trials)
-	m.log.Info("mining", "kernel", kernel.Name, "workers", m.cfg.Workers)
-	m.kernel.Store(&kernel.Name)
+	first := m.chooser.current.Load()
+	m.log.Info("mining", "kernel", first.kernel.Name, "workers", m.cfg.Workers)
 
 	// Submissions outlive ctx by submitGrace: a block is worth more than a
 	// quick exit.
@@ -120,15 +149,15 @@ func (m *Miner) Run(ctx context.Context) error {
 	m.submitCtx, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 
-	m.history.add(time.Now(), m.counts())
+	m.started = time.Now()
+	m.history.add(m.started, m.counts())
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { m.governor.run(ctx); return nil })
+	group.Go(func() error { m.sampleRates(ctx); return nil })
 	for _, w := range m.workers {
-		w.kernel = kernel
-		w.cursor.lanes = uint32(kernel.Lanes)
 		group.Go(func() error { return w.run(ctx) })
 	}
-	group.Go(func() error { m.sampleRates(ctx); return nil })
-	err = group.Wait()
+	err := group.Wait()
 
 	grace := time.AfterFunc(submitGrace, cancel)
 	defer grace.Stop()
@@ -136,19 +165,12 @@ func (m *Miner) Run(ctx context.Context) error {
 	return err
 }
 
-func (m *Miner) logTrials(trials []sha256d.Trial) {
-	for _, t := range trials {
-		switch {
-		case t.Err != nil:
-			m.log.Warn("kernel disabled", "kernel", t.Name, "err", t.Err)
-		case t.Rate > 0:
-			m.log.Info("kernel measured", "kernel", t.Name, "mhs", fmt.Sprintf("%.2f", t.Rate/1e6))
-		}
-	}
-}
-
-// solved hands a solution in, unless its job has one already. It does not wait.
+// solved hands a solution in, unless its job has one already or a newer job has
+// another parent: then no block can come of it any more. It does not wait.
 func (m *Miner) solved(worker int, job *work.Job, s work.Solution) {
+	if newest, _ := m.feed.Latest(); newest.PrevBlock != job.PrevBlock {
+		return
+	}
 	if !m.gate.claim(job, time.Now()) {
 		return
 	}
@@ -170,20 +192,4 @@ func (m *Miner) submit(worker int, job *work.Job, s work.Solution) {
 	}
 	slices.Reverse(id[:]) // ids are shown as big-endian numbers
 	log.Info("block found", "id", hex.EncodeToString(id[:]))
-}
-
-// tuneThread applies the configuration to the calling thread. A miner that may
-// not be pinned or niced still mines.
-func (w *worker) tuneThread() {
-	cfg := &w.m.cfg
-	if n := len(cfg.CPUs); n > 0 {
-		if err := pinThread(cfg.CPUs[w.id%n]); err != nil {
-			w.m.log.Warn("mining worker is not pinned", "worker", w.id, "err", err)
-		}
-	}
-	if cfg.Nice != 0 {
-		if err := niceThread(cfg.Nice); err != nil {
-			w.m.log.Warn("mining worker keeps its priority", "worker", w.id, "err", err)
-		}
-	}
 }

@@ -4,255 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
-	"log/slog"
+	"math"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"qcitycoin.org/qcity/hw"
 	"qcitycoin.org/qcity/miner/sha256d"
 	"qcitycoin.org/qcity/miner/work"
 )
-
-// scanTime is what one call costs in the tests' clock.
-const scanTime = time.Millisecond
-
-// scanned is one call of an engine.
-type scanned struct {
-	at       time.Time
-	header   work.Header // version and nonce zero
-	versions []uint32
-	first    uint32
-	n        int
-}
-
-// recorder makes a kernel that hashes correctly, takes scanTime for each call,
-// and writes down what it was asked. Scans of the self test, recognised by the
-// header, are left out.
-type recorder struct {
-	mu    sync.Mutex
-	scans []scanned
-	// each is called after every recorded scan; may be nil.
-	each func(scanned)
-	// dry: pretend that nothing meets the target, and take no time.
-	dry bool
-}
-
-// marker in a job's parent tells the tests' jobs from the self test's headers.
-const marker = "test job"
-
-func (r *recorder) kernel(lanes int) sha256d.Kernel {
-	return sha256d.Kernel{Name: "recorder", Lanes: lanes, New: func() sha256d.Engine {
-		return &recordingEngine{r: r, Engine: sha256d.Kernels()[0].New()}
-	}}
-}
-
-type recordingEngine struct {
-	sha256d.Engine
-	r *recorder
-	w sha256d.Work
-}
-
-func (e *recordingEngine) Prepare(w *sha256d.Work) {
-	e.w = *w
-	e.w.Versions = append([]uint32(nil), w.Versions...)
-	clear(e.w.Header[0:4])
-	clear(e.w.Header[76:])
-	e.Engine.Prepare(w)
-}
-
-func (e *recordingEngine) Scan(first uint32, n int, hits []sha256d.Hit) []sha256d.Hit {
-	if !bytes.Contains(e.w.Header[4:36], []byte(marker)) {
-		return e.Engine.Scan(first, n, hits)
-	}
-	s := scanned{time.Now(), e.w.Header, e.w.Versions, first, n}
-	e.r.mu.Lock()
-	e.r.scans = append(e.r.scans, s)
-	e.r.mu.Unlock()
-	if e.r.each != nil {
-		e.r.each(s)
-	}
-	if e.r.dry {
-		return hits
-	}
-	time.Sleep(scanTime) // in the bubble's clock: what makes rates exact
-	switch e.w.Target {
-	case work.Target{}: // nothing to find, so nothing to compute
-		return hits
-	case work.MaxTarget: // all are right; one will do
-		n = 1
-	}
-	return e.Engine.Scan(first, n, hits)
-}
-
-// submitter answers every solution with a function.
-type submitter func(context.Context, work.Solution) (work.Outcome, error)
-
-func (f submitter) SubmitSolution(ctx context.Context, s work.Solution) (work.Outcome, [32]byte, error) {
-	o, err := f(ctx, s)
-	return o, [32]byte{}, err
-}
-
-func noSolutions(t *testing.T) submitter {
-	return func(_ context.Context, s work.Solution) (work.Outcome, error) {
-		t.Errorf("solution %+v of a job without any", s)
-		return work.Rejected, errors.New("impossible")
-	}
-}
-
-// newJob returns a job on the parent that a letter stands for.
-func newJob(id uint64, parent byte, target work.Target) *work.Job {
-	j := &work.Job{
-		ID: id, Height: uint32(id), Version: 0x20000000, Target: target, Bits: 0x207fffff,
-		CoinbasePrefix: []byte("coinbase of nobody "), CoinbaseSuffix: []byte(" end"),
-		MerkleBranch: [][32]byte{{1}, {2}},
-		Time:         uint32(time.Now().Unix()),
-	}
-	copy(j.PrevBlock[:], marker)
-	j.PrevBlock[31] = parent
-	return j
-}
-
-// running is a Miner on its way, inside a synctest bubble.
-type running struct {
-	*Miner
-	feed *work.Feed
-	stop context.CancelFunc
-	done chan error
-}
-
-func start(t *testing.T, workers int, k sha256d.Kernel, sub work.Submitter) *running {
-	t.Helper()
-	feed := work.NewFeed()
-	m, err := New(Config{Workers: workers, Kernel: k.Name}, []sha256d.Kernel{k}, feed, sub, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{m, feed, cancel, make(chan error, 1)}
-	go func() { r.done <- m.Run(ctx) }()
-	return r
-}
-
-func (r *running) end(t *testing.T) {
-	t.Helper()
-	r.stop()
-	if err := <-r.done; err != nil {
-		t.Errorf("Run: %v", err)
-	}
-}
-
-// TestNeverTheSameHeaderTwice publishes the very same template again and again,
-// while nothing but the jobs' numbers changes and the clock stands still.
-func TestNeverTheSameHeaderTwice(t *testing.T) {
-	for _, lanes := range []int{1, 5, 16} {
-		synctest.Test(t, func(t *testing.T) {
-			enough := make(chan struct{})
-			count := 0
-			r := &recorder{dry: true}
-			m := start(t, 3, r.kernel(lanes), noSolutions(t))
-			r.each = func(scanned) {
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				count++
-				if count%50 == 0 && count <= 1000 {
-					m.feed.Publish(newJob(uint64(count), 'P', work.Target{}))
-				}
-				if count == 2000 {
-					close(enough)
-				}
-			}
-			m.feed.Publish(newJob(1, 'P', work.Target{}))
-			<-enough
-			m.end(t)
-			checkDisjoint(t, r.scans)
-		})
-	}
-}
-
-// checkDisjoint fails when two scans share a header, version and nonce.
-func checkDisjoint(t *testing.T, scans []scanned) {
-	t.Helper()
-	type key struct {
-		header  work.Header
-		version uint32
-		chunk   uint32
-	}
-	seen := map[key]int{}
-	for _, s := range scans {
-		chunk := uint32(callHashes / len(s.versions))
-		if s.first%chunk != 0 || s.n > int(chunk) {
-			t.Fatalf("scan of %d nonces from %d is not within one chunk of %d", s.n, s.first, chunk)
-		}
-		for _, v := range s.versions {
-			seen[key{s.header, v, s.first / chunk}]++
-		}
-	}
-	for k, n := range seen {
-		if n > 1 {
-			t.Fatalf("version %08x, chunk %d of one header was hashed %d times", k.version, k.chunk, n)
-		}
-	}
-}
-
-// TestWholeNonceSpace: every nonce once, then the next versions, same root.
-func TestWholeNonceSpace(t *testing.T) {
-	const lanes = 1 // the fewest calls
-	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{dry: true}
-		over := make(chan scanned, 1)
-		var versions []uint32
-		next := uint64(0)
-		r.each = func(s scanned) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.scans = nil // too many to keep
-			switch {
-			case versions == nil:
-				versions = s.versions
-			case s.versions[0] != versions[0]:
-				select {
-				case over <- s:
-				default:
-				}
-				return
-			}
-			if uint64(s.first) != next {
-				t.Errorf("scan from %d, want %d", s.first, next)
-			}
-			next = uint64(s.first) + uint64(s.n)
-		}
-		m := start(t, 1, r.kernel(lanes), noSolutions(t))
-		job := newJob(1, 'P', work.Target{})
-		m.feed.Publish(job)
-		s := <-over
-		m.end(t)
-		if next != sha256d.NonceSpace {
-			t.Errorf("the search of the first versions ended at nonce %d", next)
-		}
-		if s.versions[0] != versions[lanes-1]+1<<versionShift || s.first != 0 {
-			t.Errorf("after versions %08x came %08x from nonce %d", versions, s.versions, s.first)
-		}
-	})
-}
-
-// TestChunks: no gap, no overlap, nothing past the end.
-func TestChunks(t *testing.T) {
-	for _, versions := range []int{1, 15, sha256d.MaxVersions} {
-		next := uint64(0)
-		for first, n := range chunks(versions) {
-			if uint64(first) != next || n < 1 || n*versions > callHashes {
-				t.Fatalf("%d versions: %d nonces from %d, want them from %d", versions, n, first, next)
-			}
-			next += uint64(n)
-		}
-		if next != sha256d.NonceSpace {
-			t.Errorf("%d versions: ended at nonce %d", versions, next)
-		}
-	}
-}
 
 func TestSolutionIsValid(t *testing.T) {
 	easy := work.MaxTarget
@@ -283,41 +44,104 @@ func TestSolutionIsValid(t *testing.T) {
 	}
 }
 
-// TestJobSwitch: no call on the old job begins after the new one is published.
+// TestJobSwitch: the new job is hashed within a millisecond, by kernels fast and
+// slow, from where the old one was left.
 func TestJobSwitch(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		parent byte
-	}{{"new parent", 'Q'}, {"same parent", 'P'}} {
+		lanes  int
+		rate   float64
+	}{
+		{"new parent", 'Q', 1, 4e6},
+		{"same parent", 'P', 1, 4e6},
+		{"fast kernel", 'Q', 16, 50e6},
+		{"kernel as slow as a Go loop on a small board", 'Q', 1, 300e3},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := &recorder{}
-				m := start(t, 2, r.kernel(1), noSolutions(t))
+				m := start(t, 2, r.faked("k", c.lanes, &fake{rate: c.rate}), noSolutions(t))
 				m.feed.Publish(newJob(1, 'P', work.Target{}))
-				time.Sleep(10*scanTime + scanTime/2) // in the middle of a call
+				time.Sleep(20*time.Millisecond + 10*time.Microsecond) // in the middle of a call
 				second := newJob(2, c.parent, work.Target{})
 				second.Bits = 0x1d00ffff // tells it from the first
 				m.feed.Publish(second)
 				published := time.Now()
-				time.Sleep(10 * scanTime)
+				time.Sleep(20 * time.Millisecond)
 				m.end(t)
-				old, new := 0, 0
-				for _, s := range r.scans {
-					isNew := binary.LittleEndian.Uint32(s.header[72:]) == second.Bits
-					switch {
-					case isNew:
-						new++
-					case s.at.After(published):
-						t.Fatal("the old job was hashed after the switch")
-					default:
-						old++
-					}
-				}
-				if old == 0 || new == 0 {
-					t.Fatalf("%d calls on the old job, %d on the new", old, new)
-				}
+				checkSwitch(t, r.scans, second.Bits, published)
 			})
 		})
+	}
+}
+
+func checkSwitch(t *testing.T, scans []scanned, bits uint32, published time.Time) {
+	t.Helper()
+	var old, new []scanned
+	for _, s := range scans {
+		switch isNew := binary.LittleEndian.Uint32(s.header[72:]) == bits; {
+		case isNew:
+			new = append(new, s)
+		default:
+			old = append(old, s)
+			if late := s.at.Sub(published); late >= time.Millisecond {
+				t.Fatalf("the old job was hashed until %v after the switch", late)
+			}
+		}
+	}
+	if len(old) == 0 || len(new) == 0 {
+		t.Fatalf("%d calls on the old job, %d on the new", len(old), len(new))
+	}
+	// Some worker's last nonces on the old job are followed by its first on the new.
+	last := old[len(old)-1]
+	for _, s := range new {
+		if s.first == last.first+uint32(last.n) && s.versions[0] == last.versions[0] {
+			return
+		}
+	}
+	t.Errorf("nothing on the new job follows nonce %d, where the old one was left", last.first+uint32(last.n)-1)
+}
+
+// TestNextPair: when all nonces are through, the search goes on with the next
+// versions, and the time that took is not lost.
+func TestNextPair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		m := prepared(t, Config{Workers: 1, Kernel: "recorder"}, noSolutions(t), r.kernel(4))
+		const last = 1000
+		m.workers[0].cursor.setWidth(4)
+		m.workers[0].cursor.nonce = sha256d.NonceSpace - last
+		m.feed.Publish(newJob(1, 'P', work.Target{}))
+		m.begin(t)
+		time.Sleep(100 * fakeCall)
+		m.end(t)
+		next, version := uint64(sha256d.NonceSpace-last), r.scans[0].versions[0]
+		for i, s := range r.scans {
+			if next == sha256d.NonceSpace {
+				next, version = 0, version+4<<versionShift
+			}
+			if uint64(s.first) != next || s.versions[0] != version {
+				t.Fatalf("scan %d is of version %08x from nonce %d, want %08x from %d", i, s.versions[0], s.first, version, next)
+			}
+			next += uint64(s.n)
+		}
+		if version == r.scans[0].versions[0] {
+			t.Error("the first versions were not through")
+		}
+	})
+}
+
+func TestCallHashes(t *testing.T) {
+	for _, c := range []struct {
+		speed float64
+		want  int
+	}{
+		{0, 256}, {math.NaN(), 256}, {100e3, 256}, {2.2e6, 512}, {4e6, 512}, {5e6, 1024}, {9e6, 2048}, {20e6, 4096}, {32.7e6, 4096}, {33e6, 8192}, {55e6, 8192}, {math.Inf(1), 8192},
+	} {
+		if got := callHashes(c.speed); got != c.want {
+			t.Errorf("%g H/s: calls of %d hashes, want %d", c.speed, got, c.want)
+		}
 	}
 }
 
@@ -326,17 +150,24 @@ func TestStatsAreExact(t *testing.T) {
 		r := &recorder{}
 		m := start(t, 2, r.kernel(16), noSolutions(t))
 		m.feed.Publish(newJob(1, 'P', work.Target{}))
-		time.Sleep(2*time.Minute + scanTime/2)
+		const took = 2 * time.Minute
+		time.Sleep(took + fakeCall/2)
 		s := m.Stats()
-		want := uint64(2*time.Minute/scanTime) * callHashes
+		want := uint64(took/fakeCall) * minCall
 		for i, w := range s.Workers {
 			if w.Hashes != want {
 				t.Errorf("worker %d counts %d hashes, want %d", i, w.Hashes, want)
 			}
-			checkRates(t, w.Rates, callHashes/scanTime.Seconds())
+			checkRates(t, w.Rates, fakeRate)
+			if w.Kernel != "recorder" || w.Duty != 1 || w.CPU != (hw.Reading[int]{}) {
+				t.Errorf("worker %d: %+v", i, w)
+			}
+			if w.ActiveSeconds < took.Seconds()-2*fakeCall.Seconds() || w.ActiveSeconds > took.Seconds() {
+				t.Errorf("worker %d says it hashed for %v s, want %v", i, w.ActiveSeconds, took.Seconds())
+			}
 		}
-		checkRates(t, s.Total.Rates, 2*callHashes/scanTime.Seconds())
-		if s.Total.Hashes != 2*want || s.Kernel != "recorder" || s.Active != 2 || s.Blocks != (BlockStats{}) {
+		checkRates(t, s.Total.Rates, 2*fakeRate)
+		if s.Total.Hashes != 2*want || s.Kernel != "recorder" || s.Active != 2 || s.Blocks != (BlockStats{}) || s.Duty != (DutyStats{Now: 1}) || len(s.Disabled) != 0 {
 			t.Errorf("stats %+v", s)
 		}
 		m.end(t)
@@ -362,32 +193,34 @@ func checkRates(t *testing.T, r Rates, want float64) {
 }
 
 func TestRefusesConfig(t *testing.T) {
+	machine := hw.Inventory{Usable: hw.Usable{CPUs: hw.Known([]int{0, 1}), Threads: 2}}
 	for _, c := range []struct {
 		name string
 		cfg  Config
 		want string
 	}{
-		{"no workers", Config{}, "0 mining workers: choose 1"},
-		{"too many workers", Config{Workers: maxWorkers + 1}, "mining workers"},
-		{"nice", Config{Workers: 1, Nice: 20}, "nice level 20: choose -20 to 19"},
-		{"CPU", Config{Workers: 1, CPUs: []int{0, -1}}, "CPU -1"},
+		{"no workers", Config{Kernel: "auto"}, "0 mining workers: choose 1"},
+		{"too many workers", Config{Kernel: "auto", Workers: maxWorkers + 1}, "mining workers"},
+		{"kernel", Config{Workers: 1, Kernel: "quantum"}, `no kernel named "quantum": use auto or one of generic`},
+		{"nice", Config{Kernel: "auto", Workers: 1, Nice: 20}, "nice level 20: choose -20 to 19"},
+		{"duty", Config{Kernel: "auto", Workers: 1, Duty: 101}, "duty of 101 %: choose 1 to 100"},
+		{"temperature", Config{Kernel: "auto", Workers: 1, MaxTemperature: -1}, "temperature limit of -1 °C: choose one above 0"},
+		{"power", Config{Kernel: "auto", Workers: 1, MaxPower: math.NaN()}, "power limit of NaN W: choose one above 0"},
+		{"no CPUs", Config{Kernel: "auto", Workers: 1, Pinning: PinList}, "list some"},
+		{"CPU number", Config{Kernel: "auto", Workers: 1, Pinning: PinList, CPUs: []int{0, -1}}, "CPU -1"},
+		{"CPU twice", Config{Kernel: "auto", Workers: 1, Pinning: PinList, CPUs: []int{1, 0, 1}}, "CPU 1 is listed twice"},
+		{"CPU not ours", Config{Kernel: "auto", Workers: 1, Pinning: PinList, CPUs: []int{0, 7}}, "CPU 7: this process may only use CPUs [0 1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := New(c.cfg, nil, nil, nil, nil)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
+			if !hw.CanPin && c.cfg.Pinning == PinList {
+				c.want = "only be pinned to CPUs on Linux"
+			}
+			c.cfg.Machine = machine
+			_, err := New(c.cfg, sha256d.Kernels(), nil, nil, nil)
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("error %v, want %q", err, c.want)
 			}
 		})
-	}
-}
-
-func TestRunRefusesUnknownKernel(t *testing.T) {
-	m, err := New(Config{Workers: 1, Kernel: "quantum"}, sha256d.Kernels(), work.NewFeed(), noSolutions(t), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Run(t.Context()); err == nil || !strings.Contains(err.Error(), `no kernel named "quantum"`) {
-		t.Fatalf("error %v", err)
 	}
 }
 

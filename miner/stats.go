@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"qcitycoin.org/qcity/hw"
 	"qcitycoin.org/qcity/miner/work"
 )
 
@@ -18,10 +19,21 @@ type Rates struct {
 	Minutes15 float64 `json:"15m"`
 }
 
-// WorkerStats is what one worker, or all of them together, has done.
-type WorkerStats struct {
+// Tally is what one worker, or all of them together, has done.
+type Tally struct {
 	Hashes uint64 `json:"hashes"` // headers hashed, exactly
 	Rates  Rates  `json:"rates"`
+}
+
+// WorkerStats is one worker's account.
+type WorkerStats struct {
+	Tally
+	CPU    hw.Reading[int] `json:"cpu"`    // that it is pinned to; unknown: none of its own
+	Kernel string          `json:"kernel"` // "" until its first job
+	// Duty is the part of the time that it may hash, 0 … 1; ActiveSeconds the
+	// time that it did.
+	Duty          float64 `json:"duty"`
+	ActiveSeconds float64 `json:"activeSeconds"`
 }
 
 // BlockStats counts solutions handed in and what became of them. Found is the
@@ -36,34 +48,52 @@ type BlockStats struct {
 
 // Stats is a snapshot of a Miner.
 type Stats struct {
-	Kernel  string        `json:"kernel"` // "" until one is chosen
-	Active  int           `json:"active"` // workers hashing now; the others wait for a job
-	Total   WorkerStats   `json:"total"`
-	Workers []WorkerStats `json:"workers"`
-	Blocks  BlockStats    `json:"blocks"`
+	Kernel   string           `json:"kernel"`   // "" until one is chosen
+	Disabled []DisabledKernel `json:"disabled"` // kernels that failed here
+	Duty     DutyStats        `json:"duty"`
+	Active   int              `json:"active"` // workers hashing now; the others wait for a job
+	Total    Tally            `json:"total"`
+	Workers  []WorkerStats    `json:"workers"`
+	Blocks   BlockStats       `json:"blocks"`
 }
 
 // Stats returns a snapshot. It may be called at any time, from any goroutine.
 func (m *Miner) Stats() Stats {
-	s := Stats{Workers: make([]WorkerStats, len(m.workers)), Blocks: m.blocks.snapshot()}
-	if name := m.kernel.Load(); name != nil {
-		s.Kernel = *name
+	s := Stats{
+		Disabled: m.chooser.snapshot(), Duty: m.governor.snapshot(),
+		Workers: make([]WorkerStats, len(m.workers)), Blocks: m.blocks.snapshot(),
 	}
-	for _, w := range m.workers {
+	if c := m.chooser.current.Load(); c != nil {
+		s.Kernel = c.kernel.Name
+	}
+	for i, w := range m.workers {
 		if w.active.Load() {
 			s.Active++
 		}
+		s.Workers[i] = w.stats(s.Duty.Now)
 	}
 	// The clock first: hashes after it would make rates look too high, and
 	// hashing in between is nothing against the shortest window.
 	now, counts := time.Now(), m.counts()
 	rates := m.history.rates(now, counts)
 	for i, n := range counts {
-		s.Workers[i] = WorkerStats{n, rates[i]}
+		s.Workers[i].Tally = Tally{n, rates[i]}
 		s.Total.Hashes += n
 		s.Total.Rates.Seconds5 += rates[i].Seconds5
 		s.Total.Rates.Minute1 += rates[i].Minute1
 		s.Total.Rates.Minutes15 += rates[i].Minutes15
+	}
+	return s
+}
+
+// stats returns all but the worker's tally.
+func (w *worker) stats(duty float64) WorkerStats {
+	s := WorkerStats{Duty: duty, ActiveSeconds: time.Duration(w.busy.Load()).Seconds()}
+	if cpu := w.cpu.Load(); cpu >= 0 {
+		s.CPU = hw.Known(int(cpu))
+	}
+	if name := w.kernel.Load(); name != nil {
+		s.Kernel = *name
 	}
 	return s
 }

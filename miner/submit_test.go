@@ -85,8 +85,7 @@ func TestHeldBlockRestsItsParent(t *testing.T) {
 	})
 }
 
-// TestRejectedGoesOn: hashing goes on, with other extranonces, and the chain is
-// not flooded.
+// TestRejectedGoesOn: hashing goes on, and the chain is not flooded.
 func TestRejectedGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sub, got := verdicts(work.Rejected, errors.New("bad-cb-length: too short"))
@@ -96,12 +95,12 @@ func TestRejectedGoesOn(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		m.end(t)
 		close(got)
-		seen := map[[work.ExtranonceSize]byte]bool{}
+		seen := map[work.Solution]bool{}
 		for s := range got {
-			if seen[s.Extranonce] {
-				t.Fatalf("extranonce %x was handed in twice", s.Extranonce)
+			if seen[s] {
+				t.Fatalf("%+v was handed in twice", s)
 			}
-			seen[s.Extranonce] = true
+			seen[s] = true
 		}
 		// Pauses of 0.1, 0.2, … 6.4 s: seven in ten seconds at most.
 		if n := len(seen); n < 3 || n > 7 {
@@ -110,7 +109,7 @@ func TestRejectedGoesOn(t *testing.T) {
 		if b := m.Stats().Blocks; b.Rejected != b.Found || b.Found != uint64(len(seen)) {
 			t.Errorf("blocks %+v", b)
 		}
-		if want := 2 * int(10*time.Second/scanTime); len(r.scans) < want-2 {
+		if want := 2 * int(10*time.Second/fakeCall); len(r.scans) < want-2 {
 			t.Errorf("%d calls in ten seconds, want %d: hashing waited", len(r.scans), want)
 		}
 	})
@@ -127,9 +126,9 @@ func TestHashingDoesNotWaitForSubmission(t *testing.T) {
 			return work.Accepted, nil
 		}))
 		m.feed.Publish(newJob(1, 'P', work.MaxTarget))
-		time.Sleep(100*scanTime + scanTime/2)
-		if n := m.Stats().Total.Hashes; n != 100*callHashes {
-			t.Errorf("%d hashes during a submission, want %d", n, 100*callHashes)
+		time.Sleep(100*fakeCall + fakeCall/2)
+		if n := m.Stats().Total.Hashes; n != 100*minCall {
+			t.Errorf("%d hashes during a submission, want %d", n, 100*minCall)
 		}
 		close(release)
 		time.Sleep(time.Second)
@@ -167,7 +166,7 @@ func TestEndHandsInWhatWasFound(t *testing.T) {
 				<-found
 				ended := time.Now()
 				m.end(t)
-				if took := time.Since(ended); took < c.want-scanTime || took > c.want+scanTime {
+				if took := time.Since(ended); took < c.want-fakeCall || took > c.want+fakeCall {
 					t.Errorf("ended after %v, want %v", took, c.want)
 				}
 				if got := m.Stats().Blocks; got != c.block {
@@ -225,4 +224,39 @@ func TestWaitsForTheFirstJob(t *testing.T) {
 		}
 		m.end(t)
 	})
+}
+
+// TestOldJobsSolution: what was found on a job while a newer one came is handed
+// in if it still makes a block, that is on the same parent, and dropped if not.
+func TestOldJobsSolution(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		parent byte
+		want   BlockStats
+	}{
+		{"same parent", 'P', BlockStats{Found: 1, Accepted: 1}},
+		{"new parent", 'Q', BlockStats{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sub, got := verdicts(work.Accepted, nil)
+				r := &recorder{}
+				m := start(t, 1, r.kernel(1), sub)
+				r.each = func(s scanned) {
+					if s.header[35] == 'P' && len(r.scans) == 1 { // the call that finds it
+						m.feed.Publish(newJob(2, c.parent, work.Target{}))
+					}
+				}
+				m.feed.Publish(newJob(1, 'P', work.MaxTarget))
+				time.Sleep(time.Second)
+				m.end(t)
+				if b := m.Stats().Blocks; b != c.want || uint64(len(got)) != c.want.Found {
+					t.Fatalf("blocks %+v, %d handed in, want %+v", b, len(got), c.want)
+				}
+				if c.want.Found > 0 && (<-got).JobID != 1 {
+					t.Error("not of the old job")
+				}
+			})
+		})
+	}
 }

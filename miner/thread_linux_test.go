@@ -18,29 +18,6 @@ func onOwnThread(t *testing.T, test func(*testing.T)) {
 	<-done
 }
 
-func TestPinThread(t *testing.T) {
-	onOwnThread(t, func(t *testing.T) {
-		var set unix.CPUSet
-		if err := unix.SchedGetaffinity(0, &set); err != nil {
-			t.Error(err)
-			return
-		}
-		last := -1
-		for cpu := range 1024 {
-			if set.IsSet(cpu) {
-				last = cpu
-			}
-		}
-		if err := pinThread(last); err != nil {
-			t.Error(err)
-			return
-		}
-		if err := unix.SchedGetaffinity(0, &set); err != nil || set.Count() != 1 || !set.IsSet(last) {
-			t.Errorf("affinity %v, error %v, want CPU %d alone", set, err, last)
-		}
-	})
-}
-
 func TestNiceThread(t *testing.T) {
 	onOwnThread(t, func(t *testing.T) {
 		if err := niceThread(19); err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"qcitycoin.org/qcity/configs"
 	firmwareapi "qcitycoin.org/qcity/firmware-api"
 	"qcitycoin.org/qcity/hw"
+	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/miner"
 	"qcitycoin.org/qcity/miner/sha256d"
 	"qcitycoin.org/qcity/node"
@@ -72,7 +75,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Log
 		return b, err
 	}
 	if payout != nil {
-		if err := b.openMining(); err != nil {
+		if err := b.openMining(file); err != nil {
 			return b, err
 		}
 	}
@@ -116,19 +119,11 @@ func (b *box) listen(ctx context.Context, file string) error {
 	return err
 }
 
-func (b *box) openMining() error {
+func (b *box) openMining(file string) error {
 	var err error
 	if b.cfg.Miner.Threads > 0 {
-		// Workers with a nice level hold their threads: the rest of the process
-		// keeps as many of its own as it had.
-		if b.cfg.Miner.Nice != 0 {
-			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + b.cfg.Miner.Threads)
-		}
-		b.miner, err = miner.New(
-			miner.Config{Workers: b.cfg.Miner.Threads, Kernel: b.cfg.Miner.Kernel, Nice: b.cfg.Miner.Nice},
-			sha256d.Kernels(), b.node.Feed, b.node, b.log.With("component", "miner"))
-		if err != nil {
-			return err
+		if err := b.openMiner(); err != nil {
+			return fmt.Errorf("[miner] in %s: %w", file, err)
 		}
 	}
 	if b.stratumListener != nil {
@@ -142,6 +137,59 @@ func (b *box) openMining() error {
 	}
 	return err
 }
+
+// kernelFile, in the data directory, remembers which hashing kernel was the
+// fastest here. It may be lost.
+const kernelFile = "kernel.json"
+
+func (b *box) openMiner() error {
+	m, root := &b.cfg.Miner, os.DirFS("/")
+	c := miner.Config{
+		Workers: m.Threads, Kernel: m.Kernel, Nice: m.Nice,
+		Duty: m.Duty, MaxTemperature: m.MaxTemperature, MaxPower: m.MaxPower,
+		Temperature: miner.CPUTemperature(root), Energy: energyCounter(root),
+		Machine: hw.Detect(root), Memory: kernelMemory(filepath.Join(b.cfg.Path(b.cfg.Data), kernelFile)),
+	}
+	var err error
+	if c.CPUs, err = m.CPUList(); err != nil {
+		return err
+	}
+	switch {
+	case m.CPUs == configs.PinOff:
+		c.Pinning = miner.PinOff
+	case len(c.CPUs) > 0:
+		c.Pinning = miner.PinList
+	}
+	if b.miner, err = miner.New(c, sha256d.Kernels(), b.node.Feed, b.node, b.log.With("component", "miner")); err != nil {
+		return err
+	}
+	// The workers hold their threads: the rest of the process keeps as many of
+	// its own as it had.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + m.Threads)
+	return nil
+}
+
+// energyCounter reads the packages' energy. Counters that could not be opened
+// are tried again at every reading: somebody may have allowed it meanwhile.
+func energyCounter(root fs.FS) func() (float64, error) {
+	var counter *hw.Energy
+	return func() (float64, error) {
+		if counter == nil {
+			var err error
+			if counter, err = hw.OpenEnergy(root); err != nil {
+				return 0, err
+			}
+		}
+		return counter.Joules()
+	}
+}
+
+// kernelMemory is the file that remembers a kernel.
+type kernelMemory string
+
+func (f kernelMemory) Load() ([]byte, error) { return os.ReadFile(string(f)) }
+
+func (f kernelMemory) Save(b []byte) error { return durable.WriteFile(string(f), b, 0o644) }
 
 func (b *box) openMonitor(payout []byte) {
 	b.monitor = &monitor{

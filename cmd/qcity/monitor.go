@@ -10,6 +10,7 @@ import (
 	"time"
 
 	firmwareapi "qcitycoin.org/qcity/firmware-api"
+	"qcitycoin.org/qcity/hw"
 	"qcitycoin.org/qcity/miner"
 	"qcitycoin.org/qcity/node/chain"
 	"qcitycoin.org/qcity/node/consensus"
@@ -188,9 +189,9 @@ func (m *monitor) status() (firmwareapi.Status, error) {
 	s.Blocks = m.blocks
 	signer := m.signerState
 	m.mu.Unlock()
-	m.mining(&s)
+	problems := m.mining(&s)
 	s.Signer = firmwareapi.SignerStatus{Connected: signer.connected, KeysReady: len(signer.ready), KeysTotal: signer.total, Error: signer.err}
-	s.Alerts = m.alerts(&s, &signer)
+	s.Alerts = append(m.alerts(&s, &signer), problems...)
 	return s, nil
 }
 
@@ -267,16 +268,18 @@ func (m *monitor) blockAt(height uint32) (block, bool, error) {
 	return describe(m.net, height, &header), true, nil
 }
 
-// mining fills in what the miner and the Stratum port know.
-func (m *monitor) mining(s *firmwareapi.Status) {
+// mining fills in what the miner and the Stratum port know, and returns what is
+// wrong with the miner.
+func (m *monitor) mining(s *firmwareapi.Status) (problems []firmwareapi.Alert) {
 	if m.miner != nil {
 		st := m.miner.Stats()
 		s.HashRate = st.Total.Rates.Seconds5
 		s.Blocks.Stale += st.Blocks.Stale
 		s.Blocks.Rejected += st.Blocks.Rejected
+		s.CPUMiner, problems = cpuMiner(&st), minerAlerts(&st)
 	}
 	if m.stratum == nil {
-		return
+		return problems
 	}
 	st := m.stratum.Stats()
 	s.Stratum = firmwareapi.StratumStatus{Address: m.address, Connected: st.Connections}
@@ -295,6 +298,40 @@ func (m *monitor) mining(s *firmwareapi.Status) {
 			HashRate: w.HashRate.Minute, Accepted: w.Accepted, Rejected: rejected(&w.ShareStats),
 		})
 	}
+	return problems
+}
+
+func cpuMiner(st *miner.Stats) *firmwareapi.CPUMiner {
+	c := &firmwareapi.CPUMiner{Kernel: st.Kernel, Duty: st.Duty.Now, Temperature: known(st.Duty.Temperature), Power: known(st.Duty.Power)}
+	for _, w := range st.Workers {
+		c.Workers = append(c.Workers, firmwareapi.CPUWorker{
+			CPU: known(w.CPU), Kernel: w.Kernel, HashRate: w.Rates.Minute1, Hashes: w.Hashes, ActiveSeconds: w.ActiveSeconds,
+		})
+	}
+	return c
+}
+
+// known returns nil for what is not known.
+func known[T any](r hw.Reading[T]) *T {
+	v, ok := r.Get()
+	if !ok {
+		return nil
+	}
+	return &v
+}
+
+// minerAlerts says what of the CPU miner needs a person.
+func minerAlerts(st *miner.Stats) (list []firmwareapi.Alert) {
+	warn := func(since time.Time, text string) {
+		list = append(list, firmwareapi.Alert{Level: "warning", Message: "CPU miner: " + text, Since: since.UTC().Format(time.RFC3339)})
+	}
+	for _, k := range st.Disabled {
+		warn(k.Since, "hashing kernel "+k.Name+" is disabled: "+k.Reason)
+	}
+	if st.Duty.Problem != "" {
+		warn(st.Duty.Since, st.Duty.Problem)
+	}
+	return list
 }
 
 func rejected(s *server.ShareStats) (n uint64) {

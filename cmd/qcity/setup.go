@@ -262,13 +262,15 @@ func writeDemoConfig(dir, module string, keys []configs.SignerKey, rate float64,
 // measureHashRate returns what the CPU miner will do with this many threads,
 // roughly: the difficulty of the first blocks is derived from it.
 func measureHashRate(ctx context.Context, threads int) (float64, error) {
-	kernel, trials, err := sha256d.Pick(ctx, sha256d.Kernels(), sha256d.Auto, hw.Features(), 100*time.Millisecond)
+	// Threads beyond what the CPUs or a container's quota feed hash nothing more.
+	threads = min(max(threads, 1), hw.Detect(os.DirFS("/")).Usable.Threads)
+	kernel, trials, err := sha256d.Pick(ctx, sha256d.Kernels(), sha256d.Auto, hw.Features(), sha256d.MaxVersions, 100*time.Millisecond)
 	if err != nil {
 		return 0, fmt.Errorf("measure hash rate: %w", err)
 	}
 	for _, t := range trials {
 		if t.Name == kernel.Name {
-			return t.Rate * float64(max(threads, 1)), nil
+			return t.Rate * float64(threads), nil
 		}
 	}
 	return 0, errors.New("measure hash rate: the kernel that was picked was not measured")

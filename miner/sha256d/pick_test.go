@@ -107,22 +107,28 @@ func TestPick(t *testing.T) {
 		panic("code for another CPU was run")
 	}}
 	good := Kernels()[0]
+	wide := Kernel{Name: "wide", Lanes: 5, New: good.New}
 	for _, c := range []struct {
-		name    string
-		kernels []Kernel
-		want    string // name asked for
-		picked  string
-		err     string
+		name     string
+		kernels  []Kernel
+		want     string // name asked for
+		versions int
+		picked   string
+		err      string
 	}{
-		{"auto skips what cannot run", []Kernel{foreign, bad, good}, Auto, "generic", ""},
-		{"by name", Kernels(), "stdlib", "stdlib", ""},
-		{"unknown name", Kernels(), "quantum", "", `no kernel named "quantum": use auto or one of generic, stdlib, sha256-simd`},
-		{"forced, feature missing", []Kernel{foreign, good}, "foreign", "", "needs unobtainium, which this CPU does not offer"},
-		{"forced, self test fails", []Kernel{bad, good}, "broken", "", "kernel broken failed its self test"},
-		{"nothing left", []Kernel{foreign, bad}, Auto, "", "no hashing kernel works on this machine"},
+		{"auto skips what cannot run", []Kernel{foreign, bad, good}, Auto, 16, "generic", ""},
+		{"auto skips what wants more versions", []Kernel{wide, good}, Auto, 4, "generic", ""},
+		{"auto takes what wants just as many", []Kernel{wide}, Auto, 5, "wide", ""},
+		{"by name", Kernels(), "stdlib", 16, "stdlib", ""},
+		{"by name, wants more versions", []Kernel{wide, good}, "wide", 1, "wide", ""},
+		{"unknown name", Kernels(), "quantum", 16, "", `no kernel named "quantum": use auto or one of ` + Names(Kernels())},
+		{"forced, feature missing", []Kernel{foreign, good}, "foreign", 16, "", "needs unobtainium, which this CPU does not offer"},
+		{"forced, self test fails", []Kernel{bad, good}, "broken", 16, "", "kernel broken failed its self test"},
+		{"nothing left", []Kernel{foreign, bad}, Auto, 16, "", "no hashing kernel works on this machine"},
+		{"nothing with so few versions", []Kernel{wide}, Auto, 4, "", "kernel wide wants 5 header versions, but only 4 may be rolled"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k, trials, err := Pick(t.Context(), c.kernels, c.want, hw.Features(), time.Nanosecond)
+			k, trials, err := Pick(t.Context(), c.kernels, c.want, hw.Features(), c.versions, time.Nanosecond)
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Fatalf("error %v, want %q", err, c.err)
@@ -146,8 +152,16 @@ func checkTrials(t *testing.T, kernels []Kernel, trials []Trial) {
 		t.Fatalf("%d trials for %d kernels", len(trials), len(kernels))
 	}
 	for i, trial := range trials {
-		if trial.Name != kernels[i].Name || (trial.Err == nil) != (trial.Rate > 0) {
+		if trial.Name != kernels[i].Name || (trial.Err == nil) != (trial.Rate > 0) || trial.Broken != (trial.Name == "broken") {
 			t.Errorf("trial %d: %+v", i, trial)
+		}
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for name, ok := range map[string]bool{Auto: true, "generic": true, "quantum": false, "": false} {
+		if err := CheckName(Kernels(), name); (err == nil) != ok {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 }
