@@ -39,8 +39,7 @@ func (e *hybrid[C, T, V]) Prepare(w *Work) {
 // fillLane puts a version into a lane of a set.
 func (e *hybrid[C, T, V]) fillLane(set *tables.HybridSet[V], lane, version int) {
 	ahead := e.afterRound3(version)
-	set.FEBA[lane] = tables.V4{ahead[5], ahead[4], ahead[1], ahead[0]}
-	set.HGDC[lane] = tables.V4{ahead[7], ahead[6], ahead[3], ahead[2]}
+	set.FEBA[lane], set.HGDC[lane] = feba(ahead), hgdc(ahead)
 	for x := range set.Mid {
 		tables.Set(&set.Mid[x], lane, e.mid[version][x])
 	}
@@ -57,8 +56,7 @@ func fillHybrid[C, V tables.Words](job *tables.HybridJob[C, V], p *prepared) {
 		job.SecondPairs[i] = [2]uint32{k[t], k[t+1]}
 	}
 	head := round0()
-	job.SecondFEBA = tables.V4{head[5], head[4], head[1], head[0]}
-	job.SecondHGDC = tables.V4{head[7], head[6], head[3], head[2]}
+	job.SecondFEBA, job.SecondHGDC = feba(head), hgdc(head)
 	job.IV7 = tables.Splat[C](iv[7])
 	job.Top = tables.Splat[V](p.top)
 	for lane := range tables.Lanes[V]() {

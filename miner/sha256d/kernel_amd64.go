@@ -14,7 +14,18 @@ func vectorKernels() []Kernel {
 	zmm := versionsCode[uint32, tables.V16, tables.V16]{hybridTailZ, hybridZ}
 	ymm := versionsCode[uint32, tables.V16, tables.V8]{hybridTailY, hybridY}
 	avx2 := versionsCode[tables.V8, tables.V8, tables.V8]{hybridTailAVX2, hybridAVX2}
+	sse := []hw.Feature{hw.SHANI, hw.SSE41, hw.SSSE3}
 	return []Kernel{
+		{
+			Name: "sha-ni", Lanes: 1, Needs: sse,
+			New:  func() Engine { return &shaniByNonce{newShani(), shaniNonces} },
+			Note: "SHA-NI alone, 4 nonces",
+		},
+		{
+			Name: "sha-ni-versions", Lanes: MaxVersions, Needs: sse,
+			New:  func() Engine { return &shaniByVersion{newShani(), shaniTail, shaniVersions} },
+			Note: "SHA-NI alone, 4 versions, the tail's schedule shared",
+		},
 		{
 			Name: "avx2", Lanes: 1, New: func() Engine { return newNonceLanes(1, avx2Nonces) },
 			Needs: []hw.Feature{hw.AVX2},

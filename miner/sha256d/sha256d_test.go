@@ -1,15 +1,12 @@
 package sha256d
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"math/big"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"qcitycoin.org/qcity/hw"
@@ -38,78 +35,6 @@ func TestSelfTestPasses(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-}
-
-// realHeaders are Bitcoin main-net headers with the hash the network knows
-// them by, in the usual reversed notation.
-var realHeaders = []struct {
-	name             string
-	version          uint32
-	previous, merkle string
-	time, bits       uint32
-	nonce            uint32
-	hash             string
-	targetShift      uint // target = mantissa << shift
-	targetMantissa   int64
-}{
-	{
-		"block 0", 1, strings.Repeat("0", 64),
-		"4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b", 1231006505, 0x1d00ffff, 2083236893,
-		"000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f", 208, 0xffff,
-	},
-	{
-		"block 1", 1, "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
-		"0e3e2357e806b6cdb1f70b54c3a3a17b6714ee1f0e68bebb44a74b1efd512098", 1231469665, 0x1d00ffff, 2573394689,
-		"00000000839a8e6886ab5951d76f411475428afc90947ee320161bbf18eb6048", 208, 0xffff,
-	},
-	{
-		"block 125552", 1, "00000000000008a3a41b85b8b29ad444def299fee21793cd8b9e567eab02cd81",
-		"2b12fcf1b09288fcaff797d71e950e71ae42b91e8bdb2304758dfcffc2b620e3", 0x4dd7f5c7, 0x1a44b9f2, 0x9546a142,
-		"00000000000000001e8d6829a8a21adc5d38d0a473b144b6765798e61f98bd1d", 184, 0x44b9f2,
-	},
-}
-
-func reversed(t *testing.T, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != 32 {
-		t.Fatalf("bad hash %q", s)
-	}
-	slices.Reverse(b)
-	return b
-}
-
-func TestFindsRealBlocks(t *testing.T) {
-	for _, r := range realHeaders {
-		t.Run(r.name, func(t *testing.T) {
-			var h work.Header
-			copy(h[4:], reversed(t, r.previous))
-			copy(h[36:], reversed(t, r.merkle))
-			binary.LittleEndian.PutUint32(h[68:], r.time)
-			binary.LittleEndian.PutUint32(h[72:], r.bits)
-			target := work.TargetFromBig(new(big.Int).Lsh(big.NewInt(r.targetMantissa), r.targetShift))
-			eachKernel(t, func(t *testing.T, k Kernel) {
-				// Other versions ride along, as when rolling.
-				w := Work{Header: h, Versions: versionsFrom(r.version, max(k.Lanes, 3)), Target: target}
-				s := NewScanner(k)
-				if err := s.Prepare(&w); err != nil {
-					t.Fatal(err)
-				}
-				_, hits := s.Scan(r.nonce-500, 1000, nil)
-				if diff := cmp.Diff([]Hit{{r.version, r.nonce}}, hits); diff != "" {
-					t.Fatal(diff)
-				}
-				solved := h
-				binary.LittleEndian.PutUint32(solved[0:], hits[0].Version)
-				binary.LittleEndian.PutUint32(solved[76:], hits[0].Nonce)
-				first := sha256.Sum256(solved[:])
-				hash := sha256.Sum256(first[:])
-				if want := reversed(t, r.hash); !slices.Equal(hash[:], want) {
-					t.Fatalf("hash %x, the network says %x", hash, want)
-				}
-			})
-		})
-	}
 }
 
 // TestMatchesReference compares whole answers on random work.

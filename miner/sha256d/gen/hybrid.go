@@ -26,8 +26,9 @@ type hybrid struct {
 	// keep is how many message words stay in registers.
 	keep int
 	// block is how many groups of SHA instructions go between vector
-	// instructions at a time.
+	// instructions at a time, or single instructions if fine.
 	block int
+	fine  bool
 	file  []int
 }
 
@@ -81,12 +82,12 @@ func (h *hybrid) second(base string) pairs {
 }
 
 // rnds2 emits sha256rnds2 for some lanes, two rounds each, with K + W from
-// memory; the pair of all lanes, if shared.
-func rnds2(s *stream, feba, hgdc []*reg, from func(lane int) mem, shared bool) {
+// memory, which move loads; the pair of all lanes, if shared.
+func rnds2(s *stream, move string, feba, hgdc []*reg, from func(lane int) mem, shared bool) {
 	const x0 = fixed("X0")
 	for i := range feba {
 		if i == 0 || !shared {
-			s.emit(ins{op: "VMOVQ", args: []any{from(i), x0}})
+			s.emit(ins{op: move, args: []any{from(i), x0}})
 		}
 		dst := newReg(xmm)
 		s.emit(ins{op: "SHA256RNDS2", args: []any{x0, feba[i], dst, hgdc[i]}, dst: dst, tied: hgdc[i]})
@@ -135,7 +136,7 @@ func (h *hybrid) stage1() *stream {
 			if t < 18 {
 				from = func(int) mem { return h.of("TailPairs", (t-4)/2) }
 			}
-			s.atomically(func() { rnds2(s, feba, hgdc, from, !h.nonces || t < 18) })
+			s.atomically(func() { rnds2(s, "VMOVQ", feba, hgdc, from, !h.nonces || t < 18) })
 		}
 		s.atomically(func() {
 			for i := range n {
@@ -165,9 +166,9 @@ func (h *hybrid) stage3() *stream {
 		for t := 1; t <= last; t += 2 {
 			s.atomically(func() {
 				if t >= 9 && t < 15 {
-					rnds2(s, feba, hgdc, func(int) mem { return h.of("SecondPairs", (t-9)/2) }, true)
+					rnds2(s, "VMOVQ", feba, hgdc, func(int) mem { return h.of("SecondPairs", (t-9)/2) }, true)
 				} else {
-					rnds2(s, feba, hgdc, func(i int) mem { return p.row(t).plus(p.slot(base + i)) }, false)
+					rnds2(s, "VMOVQ", feba, hgdc, func(i int) mem { return p.row(t).plus(p.slot(base + i)) }, false)
 				}
 			})
 		}
@@ -191,7 +192,11 @@ func (h *hybrid) stage2() *stream {
 		v: &v, ring: h.work("Words"), stride: h.isa.width(), varies: secondVaries, has: secondHas,
 		constant: func(t int) konst { return h.konst("U2", t) }, keep: h.keep, newest: map[int]*reg{},
 	}
-	addMid := func(r *reg, t int) { v.store(v.add(r, h.set(setReg2, "Mid", t)), w.at(t)) }
+	addMid := func(r *reg, t int) *reg {
+		word := v.add(r, h.set(setReg2, "Mid", t))
+		v.store(word, w.at(t))
+		return word
+	}
 	var s state
 	for half, order := range [2][4]int{{5, 4, 1, 0}, {7, 6, 3, 2}} {
 		var r [4]*reg
@@ -214,7 +219,7 @@ func (h *hybrid) stage2() *stream {
 			s = round(&v, s, false, h.tail(tailReg2).word(t))
 		}
 		for t := range s {
-			addMid(s[t], t)
+			w.newest[t] = addMid(s[t], t) // there are registers enough for all
 		}
 	}
 
@@ -234,6 +239,7 @@ func (h *hybrid) stage2() *stream {
 	}
 	v.storePair(odd, v.load(h.konst("KW2", 8)), p.row(7), v.width())
 	odd = v.load(h.konst("KW2", 15))
+	clear(w.newest)
 	for t := 16; t <= last; t++ {
 		word := plusK(w.next(t), t)
 		if t%2 == 1 {
@@ -249,6 +255,9 @@ func (h *hybrid) stage2() *stream {
 // candidate.
 func (h *hybrid) body() *stream {
 	sha := merge(strand{h.stage1(), 1}, strand{h.stage3(), 1})
+	if h.fine {
+		sha = sha.singles()
+	}
 	end := h.isa
 	end.stream = new(stream)
 	top := end.swap(end.add(end.load(h.work("Last")), h.konst("IV7")), h.of("Swap"))
@@ -307,6 +316,7 @@ func (h *hybrid) function() *function {
 		for _, k := range kept {
 			f.line("\tMOVQ %s, %d(%s)", k.reg, at(k), scratchReg)
 		}
+		f.line("\tVZEROUPPER")
 	})
 	return f
 }
@@ -360,7 +370,7 @@ func hybridSource() *source {
 		versions(hybrid{name: "hybridZ", isa: wide, l: z, lanes1: 2, lanes2: 4, keep: 2, block: 4, vectorRounds: 12, file: count(31, 1)}),
 		nonces(hybrid{name: "hybridNoncesZ", isa: wide, l: z, lanes1: 2, lanes2: 4, keep: 2, block: 4, file: count(31, 1)}),
 		hybridTail("hybridTailY", y, wide, thirtyTwo),
-		versions(hybrid{name: "hybridY", isa: narrow, l: y, lanes1: 2, lanes2: 4, keep: 2, block: 2, vectorRounds: 12, file: count(31, 1)}),
+		versions(hybrid{name: "hybridY", isa: narrow, l: y, lanes1: 2, lanes2: 4, keep: 2, block: 3, fine: true, vectorRounds: 12, file: count(31, 1)}),
 		nonces(hybrid{name: "hybridNoncesY", isa: narrow, l: yNonces, lanes1: 2, lanes2: 4, keep: 2, block: 2, file: count(31, 1)}),
 		hybridTail("hybridTailAVX2", avx2, old, sixteen),
 		versions(hybrid{name: "hybridAVX2", isa: old, l: avx2, lanes1: 2, lanes2: 2, keep: 0, block: 2, file: count(15, 1)}),

@@ -90,6 +90,17 @@ func (s *stream) then(others ...*stream) *stream {
 	return s
 }
 
+// singles returns the stream with every instruction a group of its own.
+func (s *stream) singles() *stream {
+	out := new(stream)
+	for _, g := range s.groups {
+		for _, i := range g {
+			out.groups = append(out.groups, []ins{i})
+		}
+	}
+	return out
+}
+
 func (s *stream) size() (n int) {
 	for _, g := range s.groups {
 		n += len(g)

@@ -68,7 +68,6 @@ func (f *function) unitLoop(hits int, body, advance, end func()) {
 	f.line("\tDECQ CX")
 	f.line("\tJNE loop")
 	end()
-	f.line("\tVZEROUPPER")
 	f.line("\tMOVQ AX, hits+%d(FP)", 8*len(f.args))
 	f.line("\tRET")
 }
@@ -79,7 +78,7 @@ func (f *function) lanesLoop(l layout, body *stream, file []int, evex bool, adva
 		for _, a := range advance {
 			f.line("\t%s", a)
 		}
-	}, func() {})
+	}, func() { f.line("\tVZEROUPPER") })
 }
 
 // tailSchedule describes the schedule of the tail for a vector of nonces, left
