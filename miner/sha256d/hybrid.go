@@ -30,7 +30,7 @@ func (e *hybrid[C, T, V]) Prepare(w *Work) {
 	at := func(p unsafe.Pointer) uintptr { return uintptr(p) }
 	s := e.scratch
 	s.Stages = tables.Stages{
-		Tail1: at(unsafe.Pointer(&s.Tail[0])), Tail2: at(unsafe.Pointer(&s.Tail[1])),
+		Tail0: at(unsafe.Pointer(&s.Tail[0])), Tail1: at(unsafe.Pointer(&s.Tail[1])), Tail2: at(unsafe.Pointer(&s.Tail[2])),
 		Set2:   at(unsafe.Pointer(&e.job.Sets)),
 		Pairs2: at(unsafe.Pointer(&s.Pairs[0])), Pairs3: at(unsafe.Pointer(&s.Pairs[1])),
 	}

@@ -47,11 +47,12 @@ const (
 	tailReg    = "DX"  // stage 1: the table Tail at the pair of the unit's nonce
 	setReg     = "R8"  // stage 1
 	setReg2    = "R9"  // stage 2: the set
-	tailReg2   = "R10" // stage 2: the same of the table Tail; with nonces stage 0: Tail
+	tailReg2   = "R10" // stage 2: the same of the table Tail
 	pairs2     = "R11" // stage 2: Pairs
 	pairs3     = "R12" // stage 3: Pairs
 	setsEnd    = "R13"
 	tailJob    = "R13" // with nonces
+	tailReg0   = "R14" // with nonces: stage 0: the table Tail
 )
 
 func (h *hybrid) of(name string, index ...int) mem {
@@ -109,7 +110,7 @@ func (h *hybrid) stage0() *stream {
 	v.stream = new(stream)
 	l := h.l.tailLayout
 	l.jobBase = tailJob
-	tailSchedule(&v, l, h.tail(tailReg2))
+	tailSchedule(&v, l, h.tail(tailReg0), 64-h.vectorRounds)
 	return v.stream
 }
 
@@ -183,6 +184,16 @@ func (h *hybrid) stage3() *stream {
 	return s
 }
 
+// tailWord is K + W of a round that is done in vectors: one word if all lanes
+// have one nonce.
+func (h *hybrid) tailWord(t int) any {
+	table := h.tail(tailReg2)
+	if h.nonces {
+		return table.row(t).plus(t % 2 * h.isa.width())
+	}
+	return table.word(t)
+}
+
 // stage2 turns the digests into vectors, does the last rounds of the first hash
 // and computes the schedule of the second.
 func (h *hybrid) stage2() *stream {
@@ -216,7 +227,7 @@ func (h *hybrid) stage2() *stream {
 	}
 	if h.vectorRounds > 0 {
 		for t := 64 - h.vectorRounds; t < 64; t++ {
-			s = round(&v, s, false, h.tail(tailReg2).word(t))
+			s = round(&v, s, false, h.tailWord(t))
 		}
 		for t := range s {
 			w.newest[t] = addMid(s[t], t) // there are registers enough for all
@@ -269,7 +280,31 @@ func (h *hybrid) body() *stream {
 	case h.nonces: // no registers for both at a time
 		vectors.then(h.stage0())
 	}
-	return merge(strand{sha, h.block}, strand{vectors, 1}).then(end.stream)
+	out := merge(strand{sha, h.block}, strand{vectors, 1}).then(end.stream)
+	h.checkDigests(out)
+	return out
+}
+
+// checkDigests panics unless stage 2 has read all digests of the last unit
+// before stage 1 writes the first of this one: they have one place in memory.
+func (h *hybrid) checkDigests(s *stream) {
+	first := h.work("Digests").off
+	size := int(reflectField(h.l.scratch, "Digests").Size())
+	written := false
+	for _, g := range s.groups {
+		for _, in := range g {
+			for _, a := range in.args {
+				if m, ok := a.(mem); !ok || m.base != scratchReg || m.off < first || m.off >= first+size {
+					continue
+				}
+				if in.dst == nil {
+					written = true
+				} else if written {
+					panic(h.name + ": digests are overwritten before they are read")
+				}
+			}
+		}
+	}
 }
 
 func (h *hybrid) function() *function {
@@ -282,8 +317,11 @@ func (h *hybrid) function() *function {
 		f.begin(jobReg, scratchReg, "CX", tailJob)
 		f.line("\tMOVQ %s, %s", jobReg, setReg) // Sets are the job's first field
 		f.line("\tMOVQ %s, %s", jobReg, setReg2)
-		kept = append(kept, saved{tailReg, "Tail1"})
-		advance = func() { f.line("\tXCHGQ %s, %s", tailReg, tailReg2) }
+		kept = append(kept, saved{tailReg, "Tail1"}, saved{tailReg0, "Tail0"})
+		advance = func() {
+			f.line("\tXCHGQ %s, %s", tailReg0, tailReg2)
+			f.line("\tXCHGQ %s, %s", tailReg, tailReg2)
+		}
 	} else {
 		f.args = append(f.args, "sets uintptr", "table uintptr")
 		f.begin(jobReg, scratchReg, "CX", setsEnd, tailReg)
@@ -371,7 +409,7 @@ func hybridSource() *source {
 		nonces(hybrid{name: "hybridNoncesZ", isa: wide, l: z, lanes1: 2, lanes2: 4, keep: 2, block: 4, file: count(31, 1)}),
 		hybridTail("hybridTailY", y, wide, thirtyTwo),
 		versions(hybrid{name: "hybridY", isa: narrow, l: y, lanes1: 2, lanes2: 4, keep: 2, block: 3, fine: true, vectorRounds: 12, file: count(31, 1)}),
-		nonces(hybrid{name: "hybridNoncesY", isa: narrow, l: yNonces, lanes1: 2, lanes2: 4, keep: 2, block: 2, file: count(31, 1)}),
+		nonces(hybrid{name: "hybridNoncesY", isa: narrow, l: yNonces, lanes1: 2, lanes2: 4, keep: 2, block: 4, fine: true, vectorRounds: 8, file: count(31, 1)}),
 		hybridTail("hybridTailAVX2", avx2, old, sixteen),
 		versions(hybrid{name: "hybridAVX2", isa: old, l: avx2, lanes1: 2, lanes2: 2, keep: 0, block: 2, file: count(15, 1)}),
 		nonces(hybrid{name: "hybridNoncesAVX2", isa: old, l: avx2, lanes1: 2, lanes2: 2, keep: 0, block: 2, file: count(15, 1)}),
@@ -385,7 +423,7 @@ func hybridTail(name string, l hybridLayout, isa avx, file []int) *function {
 		doc: "// " + name + " writes a table of Tail for the next nonces.\n",
 	}
 	isa.stream = new(stream)
-	tailSchedule(&isa, l.tailLayout, l.tailLayout.tail(mem{tailReg, offset(l.scratch, "Tail")}))
+	tailSchedule(&isa, l.tailLayout, l.tailLayout.tail(mem{tailReg, offset(l.scratch, "Tail")}), 64)
 	f.begin("DI", scratchReg, tailReg)
 	f.line("\tIMULQ $%d, %s", reflectField(l.scratch, "Tail").Elem().Size(), tailReg)
 	f.line("\tADDQ %s, %s", scratchReg, tailReg)

@@ -82,8 +82,9 @@ func (f *function) lanesLoop(l layout, body *stream, file []int, evex bool, adva
 }
 
 // tailSchedule describes the schedule of the tail for a vector of nonces, left
-// in a table of pairs.
-func tailSchedule(v *avx, l layout, table pairs) {
+// in a table of pairs; from round plainFrom on a row holds both words as they
+// are, for rounds that are done in vectors.
+func tailSchedule(v *avx, l layout, table pairs, plainFrom int) {
 	n := v.load(l.work("Nonce", 0))
 	v.store(v.add(n, l.of("Step")), l.work("Nonce", 0))
 	w := tailWords(v, l, 0)
@@ -92,6 +93,11 @@ func tailSchedule(v *avx, l layout, table pairs) {
 	v.storePair(v.op("VPXOR", n, n), swapped, table.row(3), l.vector())
 	for t := 18; t < 64; t += 2 {
 		even := v.add(w.next(t), l.konst("K", t))
+		if t >= plainFrom {
+			v.store(even, table.row(t))
+			v.store(v.add(w.next(t+1), l.konst("K", t+1)), table.row(t).plus(l.vector()))
+			continue
+		}
 		v.storePair(even, v.add(w.next(t+1), l.konst("K", t+1)), table.row(t), l.vector())
 	}
 }
@@ -136,7 +142,7 @@ func unit(l layout, isa avx, groups int, first func(v *avx, g int) [8]*reg) *str
 func tailFunction(name, doc, job, scratch string, l layout, isa avx, file []int) *function {
 	f := &function{name: name, doc: doc, args: []string{"job *" + job, "scratch *" + scratch}}
 	isa.stream = new(stream)
-	tailSchedule(&isa, l, l.tail(l.work("Tail")))
+	tailSchedule(&isa, l, l.tail(l.work("Tail")), 64)
 	f.begin("DI", "SI")
 	f.x86(isa.stream, file, isa.evex)
 	f.line("\tVZEROUPPER\n\tRET")

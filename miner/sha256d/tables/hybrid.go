@@ -69,7 +69,9 @@ type HybridScratch[T, V Words] struct {
 	Nonce [1]T     // the next nonces, as numbers, in the order of PairIndex
 	Ring  [1][16]T // the last 16 message words of the tail
 	// Tail is the schedule of the tail for some nonces, and for those before.
-	Tail [2][TailRows][2]T
+	// With nonces, the rows of rounds that are done in vectors hold vectors and
+	// no pairs.
+	Tail [3][TailRows][2]T
 
 	Digests [2][4]V // f e b a, h g d c: row i has lanes i, 4+i, 8+i, …
 	Words   [16]V   // the last message words of the second hash
@@ -85,7 +87,7 @@ type HybridScratch[T, V Words] struct {
 
 // Stages are the addresses with which a call goes on where the last one ended.
 type Stages struct {
-	Tail1, Tail2   uintptr // Tail, of that stage; the second of stage 0 with nonces
-	Set2           uintptr // the set
-	Pairs2, Pairs3 uintptr // Pairs
+	Tail0, Tail1, Tail2 uintptr // Tail, of that stage
+	Set2                uintptr // the set
+	Pairs2, Pairs3      uintptr // Pairs
 }
