@@ -1,3 +1,5 @@
+//go:build amd64 || arm64
+
 package sha256d
 
 import "qcitycoin.org/qcity/miner/sha256d/tables"

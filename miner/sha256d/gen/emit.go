@@ -36,11 +36,14 @@ func (f *function) text(locals int) {
 }
 
 // begin opens the function and loads the arguments into registers.
-func (f *function) begin(regs ...string) {
+func (f *function) begin(regs ...string) { f.beginWith("MOVQ", regs) }
+
+// beginWith does so with the 64-bit move of an architecture.
+func (f *function) beginWith(move string, regs []string) {
 	f.text(0)
 	for i, r := range regs {
 		name, _, _ := strings.Cut(f.args[i], " ")
-		f.line("\tMOVQ %s+%d(FP), %s", name, 8*i, r)
+		f.line("\t%s %s+%d(FP), %s", move, name, 8*i, r)
 	}
 }
 

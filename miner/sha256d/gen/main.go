@@ -10,6 +10,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+
+	"qcitycoin.org/qcity/miner/sha256d/tables"
 )
 
 func main() {
@@ -26,7 +28,7 @@ func main() {
 // generate returns all files by name.
 func generate() map[string][]byte {
 	files := map[string][]byte{}
-	for _, s := range []*source{avx512Source(), avx2Source(), hybridSource()} {
+	for _, s := range []*source{avx512Source(), avx2Source(), hybridSource(), shaniSource(), neonSource(), sha2Source(tables.SHA2Ways)} {
 		maps.Copy(files, s.files())
 	}
 	return files

@@ -61,6 +61,7 @@ func ofSha(name string, index ...int) mem { return mem{jobReg, offset(shaJob, na
 func ofScratch(name string, index ...int) mem {
 	return mem{scratchReg, offset(shaScratch, name, index...)}
 }
+
 func ofHalf(half, name string, index ...int) mem {
 	return mem{half, offset(shaHalf, name, index...)}
 }
