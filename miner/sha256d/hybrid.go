@@ -90,43 +90,23 @@ func newHybridVersions[C, T, V tables.Words](code versionsCode[C, T, V]) *hybrid
 	return &hybridVersions[C, T, V]{newHybrid[C, T, V](), code}
 }
 
-// sets is the number of units that one nonce takes.
-func (e *hybridVersions[C, T, V]) sets() int {
-	size := tables.Lanes[V]()
-	return (e.lanes + size - 1) / size
-}
-
 func (e *hybridVersions[C, T, V]) Prepare(w *Work) {
 	e.hybrid.Prepare(w)
 	size := tables.Lanes[V]()
-	for i := range e.sets() * size {
+	for i := range (e.lanes + size - 1) / size * size {
 		// Lanes without a version repeat the last one.
 		e.fillLane(&e.job.Sets[i/size], i%size, min(i, e.lanes-1))
 	}
 }
 
 func (e *hybridVersions[C, T, V]) Scan(first uint32, n int, hits []Hit) []Hit {
-	nonces, sets, size := tables.Lanes[T](), e.sets(), tables.Lanes[V]()
 	e.setNonces(first)
-	// The last units' answers come when StagesBehind more have followed.
-	total := n + (tables.StagesBehind+sets-1)/sets
-	for from := 0; from < total; from += nonces {
-		table := uintptr(from / nonces % 2)
-		e.code.tail(e.tail, e.scratch, table)
-		units := min(total-from, nonces) * sets
-		found := e.code.run(e.job, e.scratch, uintptr(units), uintptr(sets), table)
-		for _, left := range e.scratch.Hits[:found] {
-			unit := from*sets + units - int(left) - tables.StagesBehind
-			if unit < 0 || unit/sets >= n {
-				continue // before the range or after
-			}
-			lane := unit % sets * size
-			for i := lane; i < min(lane+size, e.lanes); i++ {
-				hits = append(hits, Hit{e.versions[i], first + uint32(unit/sets)})
-			}
-		}
-	}
-	return hits
+	return byVersion(e.versions[:e.lanes], first, n, tables.Lanes[V](), tables.StagesBehind, tables.Lanes[T](), hits,
+		func(table, nonces, units int) []uint32 {
+			at := uintptr(table % 2)
+			e.code.tail(e.tail, e.scratch, at)
+			return e.scratch.Hits[:e.code.run(e.job, e.scratch, uintptr(units), uintptr(units/nonces), at)]
+		})
 }
 
 // setNonces sets the first nonces of a range.
@@ -163,19 +143,8 @@ func (e *hybridNonces[C, V]) Scan(first uint32, n int, hits []Hit) []Hit {
 }
 
 func (e *hybridNonces[C, V]) scan(version int, first uint32, n int, hits []Hit) []Hit {
-	size := tables.Lanes[V]()
 	e.setNonces(first)
-	total := (n+size-1)/size + tables.NonceStagesBehind
-	for from := 0; from < total; {
-		units := min(total-from, tables.MaxUnits)
-		found := e.run(e.job, e.scratch, uintptr(units), e.tail)
-		for _, left := range e.scratch.Hits[:found] {
-			unit := from + units - int(left) - tables.NonceStagesBehind
-			for i := max(unit*size, 0); i < min((unit+1)*size, n); i++ {
-				hits = append(hits, Hit{e.versions[version], first + uint32(i)})
-			}
-		}
-		from += units
-	}
-	return hits
+	return byNonce(e.versions[version], first, n, tables.Lanes[V](), tables.NonceStagesBehind, hits, func(units int) []uint32 {
+		return e.scratch.Hits[:e.run(e.job, e.scratch, uintptr(units), e.tail)]
+	})
 }

@@ -35,23 +35,14 @@ func (e *nonceLanes[C, V]) Scan(first uint32, n int, hits []Hit) []Hit {
 }
 
 func (e *nonceLanes[C, V]) scan(version int, first uint32, n int, hits []Hit) []Hit {
-	size := e.groups * tables.Lanes[V]()
-	for from := 0; from < n; {
-		units := min((n-from+size-1)/size, tables.MaxUnits)
-		for i := range size {
-			tables.Set(&e.scratch.Nonce[i/tables.Lanes[V]()], i%tables.Lanes[V](), first+uint32(from+i))
-		}
-		found := e.run(e.job, e.scratch, uintptr(units))
-		for _, left := range e.scratch.Hits[:found] {
-			unit := from + (units-int(left))*size
-			// The last unit may reach past the range.
-			for i := unit; i < min(unit+size, n); i++ {
-				hits = append(hits, Hit{e.versions[version], first + uint32(i)})
-			}
-		}
-		from += units * size
+	lanes := tables.Lanes[V]()
+	size := e.groups * lanes
+	for i := range size {
+		tables.Set(&e.scratch.Nonce[i/lanes], i%lanes, first+uint32(i))
 	}
-	return hits
+	return byNonce(e.versions[version], first, n, size, 0, hits, func(units int) []uint32 {
+		return e.scratch.Hits[:e.run(e.job, e.scratch, uintptr(units))]
+	})
 }
 
 // versionLanes drives a generated kernel whose lanes are versions. All lanes
@@ -94,16 +85,8 @@ func (e *versionLanes[C, V]) scan(versions []uint32, first uint32, n int, hits [
 	for lane := range lanes {
 		tables.Set(&e.scratch.Nonce[0], lane, first+uint32(tables.PairIndex[V](lane)))
 	}
-	for from := 0; from < n; from += lanes {
+	return byVersion(versions, first, n, lanes, 0, lanes, hits, func(_, _, units int) []uint32 {
 		e.tail(e.job, e.scratch)
-		units := min(n-from, lanes)
-		found := e.run(e.job, e.scratch, uintptr(units))
-		for _, left := range e.scratch.Hits[:found] {
-			nonce := first + uint32(from+units-int(left))
-			for _, version := range versions {
-				hits = append(hits, Hit{version, nonce})
-			}
-		}
-	}
-	return hits
+		return e.scratch.Hits[:e.run(e.job, e.scratch, uintptr(units))]
+	})
 }

@@ -72,21 +72,10 @@ func (e *sha2ByNonce) Scan(first uint32, n int, hits []Hit) []Hit {
 }
 
 func (e *sha2ByNonce) scan(version int, first uint32, n int, hits []Hit) []Hit {
-	const size = tables.SHA2Ways
 	e.setNonces(first)
-	for from := 0; from < n; {
-		units := min((n-from+size-1)/size, tables.MaxUnits)
-		found := sha2Nonces(e.job, e.scratch, uintptr(units))
-		for _, left := range e.scratch.Hits[:found] {
-			unit := from + (units-int(left))*size
-			// The last unit may reach past the range.
-			for i := unit; i < min(unit+size, n); i++ {
-				hits = append(hits, Hit{e.versions[version], first + uint32(i)})
-			}
-		}
-		from += units * size
-	}
-	return hits
+	return byNonce(e.versions[version], first, n, tables.SHA2Ways, 0, hits, func(units int) []uint32 {
+		return e.scratch.Hits[:sha2Nonces(e.job, e.scratch, uintptr(units))]
+	})
 }
 
 // sha2ByVersion takes all versions with one nonce after the other.

@@ -88,21 +88,10 @@ func (e *shaniByNonce) Scan(first uint32, n int, hits []Hit) []Hit {
 }
 
 func (e *shaniByNonce) scan(version int, first uint32, n int, hits []Hit) []Hit {
-	const size, behind = tables.ShaLanes, tables.ShaStagesBehind + 1
 	e.setNonces(first)
-	total := (n+size-1)/size + behind
-	for from := 0; from < total; {
-		units := min(total-from, tables.MaxUnits)
-		found := e.run(e.job, e.scratch, uintptr(units))
-		for _, left := range e.scratch.Hits[:found] {
-			unit := from + units - int(left) - behind
-			for i := max(unit*size, 0); i < min((unit+1)*size, n); i++ {
-				hits = append(hits, Hit{e.versions[version], first + uint32(i)})
-			}
-		}
-		from += units
-	}
-	return hits
+	return byNonce(e.versions[version], first, n, tables.ShaLanes, tables.ShaStagesBehind+1, hits, func(units int) []uint32 {
+		return e.scratch.Hits[:e.run(e.job, e.scratch, uintptr(units))]
+	})
 }
 
 // shaniByVersion drives the kernel whose lanes are versions.
@@ -112,39 +101,22 @@ type shaniByVersion struct {
 	run  func(job *tables.ShaJob, scratch *tables.ShaScratch, units, versions uintptr) uintptr
 }
 
-// units is how many one nonce takes.
-func (e *shaniByVersion) units() int { return (e.lanes + tables.ShaLanes - 1) / tables.ShaLanes }
-
 func (e *shaniByVersion) Prepare(w *Work) {
 	e.shani.Prepare(w)
-	for i := range e.units() * tables.ShaLanes {
+	for i := range (e.lanes + tables.ShaLanes - 1) / tables.ShaLanes * tables.ShaLanes {
 		// Lanes without a version repeat the last one.
 		e.fill(&e.job.Versions[i], min(i, e.lanes-1))
 	}
 }
 
 func (e *shaniByVersion) Scan(first uint32, n int, hits []Hit) []Hit {
-	perNonce := e.units()
 	e.setNonces(first)
-	// The last units' answers come when ShaStagesBehind more have followed.
-	total := n + (tables.ShaStagesBehind+perNonce-1)/perNonce
-	for from := 0; from < total; from += tables.ShaTails {
-		nonces := min(total-from, tables.ShaTails)
-		for i := 0; i < nonces; i += tables.ShaLanes {
-			e.tail(e.job, e.scratch, &e.scratch.Tails[i])
-		}
-		units := nonces * perNonce
-		found := e.run(e.job, e.scratch, uintptr(units), uintptr(perNonce*tables.ShaLanes))
-		for _, left := range e.scratch.Hits[:found] {
-			unit := from*perNonce + units - int(left) - tables.ShaStagesBehind
-			if unit < 0 || unit/perNonce >= n {
-				continue // before the range or after
+	return byVersion(e.versions[:e.lanes], first, n, tables.ShaLanes, tables.ShaStagesBehind, tables.ShaTails, hits,
+		func(_, nonces, units int) []uint32 {
+			for i := 0; i < nonces; i += tables.ShaLanes {
+				e.tail(e.job, e.scratch, &e.scratch.Tails[i])
 			}
-			lane := unit % perNonce * tables.ShaLanes
-			for i := lane; i < min(lane+tables.ShaLanes, e.lanes); i++ {
-				hits = append(hits, Hit{e.versions[i], first + uint32(unit/perNonce)})
-			}
-		}
-	}
-	return hits
+			versions := units / nonces * tables.ShaLanes
+			return e.scratch.Hits[:e.run(e.job, e.scratch, uintptr(units), uintptr(versions))]
+		})
 }

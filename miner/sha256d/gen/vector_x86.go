@@ -138,55 +138,42 @@ func unit(l layout, isa avx, groups int, first func(v *avx, g int) [8]*reg) *str
 	return merge(strands...).then(isa.stream)
 }
 
-// schedule function: no loop.
-func tailFunction(name, doc, job, scratch string, l layout, isa avx, file []int) *function {
-	f := &function{name: name, doc: doc, args: []string{"job *" + job, "scratch *" + scratch}}
+// lanesSource has the three functions of a set of kernels that work in vectors
+// alone: lanes of nonces, and for lanes of versions the tail's schedule and the
+// rest.
+func lanesSource(name, job, scratch string, l layout, isa avx, groups int, file []int) *source {
+	lanes := l.vector() / 4
+	nonces := &function{
+		name: name + "Nonces", args: kernelArgs(job, scratch), ret: "hits uintptr",
+		doc: fmt.Sprintf("// %sNonces hashes %d nonces in each unit.\n", name, groups*lanes),
+	}
+	nonces.begin("DI", "SI", "CX")
+	nonces.lanesLoop(l, nonceUnit(l, isa, groups), file, isa.evex)
+
+	versions := &function{
+		name: name + "Versions", args: kernelArgs(job, scratch), ret: "hits uintptr",
+		doc: fmt.Sprintf("// %sVersions hashes %d versions with one nonce of the table Tail in each unit.\n", name, lanes),
+	}
+	versions.begin("DI", "SI", "CX")
+	versions.line("\tLEAQ %d(SI), DX", l.work("Tail").off)
+	versions.lanesLoop(l, versionUnit(l, isa, 1), file, isa.evex, "ADDQ $8, DX")
+
+	tail := &function{
+		name: name + "Tail", args: []string{"job *" + job, "scratch *" + scratch},
+		doc: fmt.Sprintf("// %sTail writes the table Tail for the next %d nonces.\n", name, lanes),
+	}
 	isa.stream = new(stream)
 	tailSchedule(&isa, l, l.tail(l.work("Tail")), 64)
-	f.begin("DI", "SI")
-	f.x86(isa.stream, file, isa.evex)
-	f.line("\tVZEROUPPER\n\tRET")
-	return f
+	tail.begin("DI", "SI")
+	tail.x86(isa.stream, file, isa.evex)
+	tail.line("\tVZEROUPPER\n\tRET")
+	return &source{name: name, arch: "amd64", functions: []*function{nonces, tail, versions}}
 }
 
 func avx512Source() *source {
-	isa := avx{class: zmm, evex: true}
-	nonces := &function{
-		name: "avx512Nonces", args: kernelArgs(job16, scratch16), ret: "hits uintptr",
-		doc: "// avx512Nonces hashes 32 nonces in each unit, in two groups of lanes.\n",
-	}
-	nonces.begin("DI", "SI", "CX")
-	nonces.lanesLoop(layout16, nonceUnit(layout16, isa, 2), thirtyTwo, true)
-
-	versions := &function{
-		name: "avx512Versions", args: kernelArgs(job16, scratch16), ret: "hits uintptr",
-		doc: "// avx512Versions hashes 16 versions with one nonce of the table Tail in each unit.\n",
-	}
-	versions.begin("DI", "SI", "CX")
-	versions.line("\tLEAQ %d(SI), DX", layout16.work("Tail").off)
-	versions.lanesLoop(layout16, versionUnit(layout16, isa, 1), thirtyTwo, true, "ADDQ $8, DX")
-
-	tail := tailFunction("avx512Tail", "// avx512Tail writes the table Tail for the next 16 nonces.\n", job16, scratch16, layout16, isa, thirtyTwo)
-	return &source{name: "avx512", arch: "amd64", functions: []*function{nonces, tail, versions}}
+	return lanesSource("avx512", job16, scratch16, layout16, avx{class: zmm, evex: true}, 2, thirtyTwo)
 }
 
 func avx2Source() *source {
-	isa := avx{class: ymm}
-	nonces := &function{
-		name: "avx2Nonces", args: kernelArgs(job8, scratch8), ret: "hits uintptr",
-		doc: "// avx2Nonces hashes 8 nonces in each unit.\n",
-	}
-	nonces.begin("DI", "SI", "CX")
-	nonces.lanesLoop(layout8, nonceUnit(layout8, isa, 1), sixteen, false)
-
-	versions := &function{
-		name: "avx2Versions", args: kernelArgs(job8, scratch8), ret: "hits uintptr",
-		doc: "// avx2Versions hashes 8 versions with one nonce of the table Tail in each unit.\n",
-	}
-	versions.begin("DI", "SI", "CX")
-	versions.line("\tLEAQ %d(SI), DX", layout8.work("Tail").off)
-	versions.lanesLoop(layout8, versionUnit(layout8, isa, 1), sixteen, false, "ADDQ $8, DX")
-
-	tail := tailFunction("avx2Tail", "// avx2Tail writes the table Tail for the next 8 nonces.\n", job8, scratch8, layout8, isa, sixteen)
-	return &source{name: "avx2", arch: "amd64", functions: []*function{nonces, tail, versions}}
+	return lanesSource("avx2", job8, scratch8, layout8, avx{class: ymm}, 1, sixteen)
 }
