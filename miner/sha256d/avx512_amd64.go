@@ -4,7 +4,7 @@ package sha256d
 
 import "qcitycoin.org/qcity/miner/sha256d/tables"
 
-// avx512Nonces hashes 32 nonces in each unit, in two groups of lanes.
+// avx512Nonces hashes 32 nonces in each unit.
 //
 //go:noescape
 func avx512Nonces(job *tables.Job[uint32, tables.V16], scratch *tables.Scratch[tables.V16], units uintptr) (hits uintptr)
