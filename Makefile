@@ -15,7 +15,7 @@ KILLS     ?= 3000
 
 # Where goroutines meet. The pure packages have none, and the hashing loops
 # only become slow.
-RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc|simulate|issuer.*)|signer.*|stratum.*|miner|miner/work|firmware-api|cmd/.*)$$
+RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc|simulate|issuer.*)|signer.*|stratum.*|miner|miner/(probe|work)|firmware-api|cmd/.*)$$
 
 INTEROP = internal/interop/bitcoinjs
 

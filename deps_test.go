@@ -46,6 +46,7 @@ var rooms = map[string][]string{
 	"miner/sha256d/gen":    {"miner/sha256d/tables"},
 	"miner":                {"hw", "miner/work", "miner/sha256d"},
 	"miner/bench":          {"hw", "miner/work", "miner/sha256d"},
+	"miner/probe":          {"hw", "miner/sha256d"},
 	"stratum":              {"miner/work"},
 	"stratum/server":       {"miner/work", "stratum"},
 	"stratum/client":       {"miner/work", "stratum"},

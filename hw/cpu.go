@@ -67,10 +67,13 @@ type CPU struct {
 	BaseHz         Reading[int64]  `json:"baseHz"`
 	BoostHz        Reading[int64]  `json:"boostHz"`
 	Features       []Feature       `json:"features"` // those present, of the names above
+	// FeatureOverride is what changed Features, in the form of FeatureEnv; "": nothing.
+	FeatureOverride string `json:"featureOverride"`
 }
 
-// Features returns the hashing features of the CPU this process runs on.
-func Features() []Feature { return featuresOf(&cpuid.CPU) }
+// Features returns the hashing features of the CPU this process runs on, as the
+// environment may have changed them: see FeatureEnv.
+func Features() []Feature { return featureOverride().apply(featuresOf(&cpuid.CPU)) }
 
 func featuresOf(c *cpuid.CPUInfo) []Feature {
 	features := []Feature{}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"runtime"
 	"strings"
 	"text/tabwriter"
@@ -25,7 +26,12 @@ type Inventory struct {
 // Detect reads the machine it runs on. fsys is the root of the file system that
 // holds sys and proc, os.DirFS("/") outside tests.
 func Detect(fsys fs.FS) Inventory {
-	return detect(fsys, fromCPUID(&cpuid.CPU), affinity(), runtime.NumCPU())
+	cpu := fromCPUID(&cpuid.CPU)
+	cpu.Features = Features()
+	if CheckFeatureOverride() == nil {
+		cpu.FeatureOverride = strings.TrimSpace(os.Getenv(FeatureEnv))
+	}
+	return detect(fsys, cpu, affinity(), runtime.NumCPU())
 }
 
 // detect merges what the CPU says with what sysfs says. Counts come from sysfs
@@ -81,6 +87,9 @@ func (inv Inventory) WriteText(w io.Writer) error {
 	row("caches", "L1i %s, L1d %s, L2 %s, L3 %s, line %s", size(c.L1I), size(c.L1D), size(c.L2), size(c.L3), size(c.CacheLine))
 	row("frequency", "base %s, boost %s", hertz(c.BaseHz), hertz(c.BoostHz))
 	row("features", "%s", featureText(c.Features))
+	if c.FeatureOverride != "" {
+		row("", "changed by %s=%s", FeatureEnv, c.FeatureOverride)
+	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print inventory: %w", err)
 	}
@@ -107,11 +116,7 @@ func featureText(features []Feature) string {
 	if len(features) == 0 {
 		return "none that help hashing"
 	}
-	names := make([]string, len(features))
-	for i, f := range features {
-		names[i] = string(f)
-	}
-	return strings.Join(names, " ")
+	return joined(features, " ")
 }
 
 func yesNo(r Reading[bool]) string {

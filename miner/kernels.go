@@ -44,8 +44,9 @@ type chooser struct {
 	features []hw.Feature
 	memory   *memory // nil: none
 	log      *slog.Logger
+	probe    sha256d.Prober
 	// choose is sha256d.Pick; tests that start many miners leave its self tests out.
-	choose func(ctx context.Context, kernels []sha256d.Kernel, name string, features []hw.Feature, versions int, perKernel time.Duration) (sha256d.Kernel, []sha256d.Trial, error)
+	choose func(context.Context, sha256d.Contest) (sha256d.Kernel, []sha256d.Trial, error)
 
 	current atomic.Pointer[choice] // nil until start has returned
 
@@ -78,14 +79,22 @@ func (c *chooser) recall(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	kernel, trials, err := c.choose(ctx, c.usable(), name, c.features, versionCount, pickTime)
-	c.note(trials)
+	kernel, _, err := c.among(ctx, name)
 	if err != nil {
 		return false
 	}
 	c.log.Info("hashing kernel remembered from an earlier measurement", "kernel", name, "mhs", megahashes(rate))
 	c.current.Store(&choice{kernel, rate})
 	return true
+}
+
+// among chooses the kernel of that name, or the fastest, from those in use.
+func (c *chooser) among(ctx context.Context, name string) (sha256d.Kernel, []sha256d.Trial, error) {
+	kernel, trials, err := c.choose(ctx, sha256d.Contest{
+		Kernels: c.usable(), Name: name, Features: c.features, Versions: versionCount, PerKernel: pickTime, Probe: c.probe,
+	})
+	c.note(trials)
+	return kernel, trials, err
 }
 
 // usable returns the kernels that are not disabled.
@@ -99,8 +108,7 @@ func (c *chooser) usable() []sha256d.Kernel {
 
 // pick measures on the calling thread; the caller has filled c.choosing.
 func (c *chooser) pick(ctx context.Context, name string) (*choice, []sha256d.Trial, error) {
-	kernel, trials, err := c.choose(ctx, c.usable(), name, c.features, versionCount, pickTime)
-	c.note(trials)
+	kernel, trials, err := c.among(ctx, name)
 	if err != nil {
 		return nil, trials, err
 	}

@@ -1,8 +1,10 @@
 package miner
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -226,6 +228,73 @@ func TestRememberedKernelFails(t *testing.T) {
 		if err := json.Unmarshal(store.content, &now); err != nil || now.Kernel != "slow" {
 			t.Errorf("remembers %s, error %v", store.content, err)
 		}
+	})
+}
+
+// TestProbe: no kernel is run for the first time but by the prober, whichever way
+// it comes to be the chosen one, and one that the prober refuses is never run.
+func TestProbe(t *testing.T) {
+	for _, c := range []struct {
+		name, kernel, remembered string
+		asked                    []string // kernels, by call
+	}{
+		{"the fastest", sha256d.Auto, "", []string{"slow, fast"}},
+		{"a remembered one", sha256d.Auto, "fast", []string{"fast", "slow"}},
+		{"a remembered one that has become slower", sha256d.Auto, "slow", []string{"slow", "slow, fast"}},
+		{"a configured one", "slow", "", []string{"slow"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, fast, kernels := pairOfKernels(&recorder{})
+				fast.setFault(func(sha256d.Engine, bool, uint32, int, []sha256d.Hit) []sha256d.Hit {
+					t.Error("the kernel that the prober refuses was run")
+					return nil
+				})
+				store := &drawer{}
+				for i, k := range kernels {
+					if k.Name == c.remembered {
+						if err := newMemory(store, &testMachine, hw.Features(), kernels).save(&choice{kernels[i], 1e3}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				var asked []string
+				cfg := Config{Workers: 1, Kernel: c.kernel, Machine: testMachine, Memory: store}
+				cfg.Probe = func(_ context.Context, tested []sha256d.Kernel) []error {
+					asked = append(asked, sha256d.Names(tested))
+					errs := make([]error, len(tested))
+					for i := range tested {
+						if tested[i].Name == "fast" {
+							errs[i] = errors.New("the CPU does not know an instruction of it")
+						}
+					}
+					return errs
+				}
+				m := startWith(t, cfg, noSolutions(t), kernels...)
+				m.feed.Publish(newJob(1, 'P', work.Target{}))
+				time.Sleep(time.Minute)
+				if s := m.Stats(); s.Kernel != "slow" || len(s.Disabled) > 1 || len(s.Disabled) == 1 && s.Disabled[0].Reason != "the CPU does not know an instruction of it" {
+					t.Errorf("%+v", s)
+				}
+				m.end(t)
+				if !slices.Equal(asked, c.asked) {
+					t.Errorf("the prober was asked %q, want %q", asked, c.asked)
+				}
+			})
+		})
+	}
+}
+
+// TestOverrideIsLogged: features that are not what the CPU says cost a line.
+func TestOverrideIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		machine := testMachine
+		machine.CPU.FeatureOverride = "-avx2"
+		r := &recorder{}
+		m := startWith(t, Config{Workers: 1, Kernel: "recorder", Machine: machine}, noSolutions(t), r.kernel(1))
+		synctest.Wait()
+		m.logs.wantOneLine(t, "changed by QCITY_CPU_FEATURES\" by=-avx2")
+		m.end(t)
 	})
 }
 

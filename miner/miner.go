@@ -49,6 +49,9 @@ type Config struct {
 
 	Machine hw.Inventory // hw.Detect
 	Memory  Store        // where the choice of a kernel is remembered; nil: nowhere
+	// Probe runs the self tests of kernels; nil: sha256d.InProcess, for tests and for
+	// kernels that are known to run here.
+	Probe sha256d.Prober
 }
 
 func (c *Config) check(kernels []sha256d.Kernel) error {
@@ -111,7 +114,7 @@ func New(cfg Config, kernels []sha256d.Kernel, feed *work.Feed, sub work.Submitt
 		cfg: cfg, crowded: cfg.crowded(order), feed: feed, sub: sub, log: log,
 		chooser: &chooser{
 			all: slices.Clone(kernels), name: cfg.Kernel, features: features, log: log,
-			choose: sha256d.Pick, choosing: make(chan struct{}, 1),
+			probe: cfg.Probe, choose: sha256d.Pick, choosing: make(chan struct{}, 1),
 			memory: newMemory(cfg.Memory, &cfg.Machine, features, kernels),
 		},
 		governor: newGovernor(&cfg, log),
@@ -133,6 +136,9 @@ func New(cfg Config, kernels []sha256d.Kernel, feed *work.Feed, sub work.Submitt
 func (m *Miner) Run(ctx context.Context) error {
 	if m.crowded != "" {
 		m.log.Warn(m.crowded)
+	}
+	if o := m.cfg.Machine.CPU.FeatureOverride; o != "" {
+		m.log.Warn("the CPU's features are changed by "+hw.FeatureEnv, "by", o, "features", m.chooser.features)
 	}
 	if err := m.chooser.start(ctx); err != nil {
 		if ctx.Err() != nil {

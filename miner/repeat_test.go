@@ -10,7 +10,6 @@ import (
 
 	"pgregory.net/rapid"
 
-	"qcitycoin.org/qcity/hw"
 	"qcitycoin.org/qcity/miner/sha256d"
 	"qcitycoin.org/qcity/miner/work"
 )
@@ -99,12 +98,12 @@ func live(t *testing.T, workers int, lanes []int, plan []happening, pauses []int
 }
 
 // untested is sha256d.Pick without self tests and measurements.
-func untested(_ context.Context, kernels []sha256d.Kernel, name string, _ []hw.Feature, _ int, _ time.Duration) (sha256d.Kernel, []sha256d.Trial, error) {
-	if name == sha256d.Auto {
-		name = kernels[0].Name
+func untested(_ context.Context, c sha256d.Contest) (sha256d.Kernel, []sha256d.Trial, error) {
+	if c.Name == sha256d.Auto {
+		c.Name = c.Kernels[0].Name
 	}
-	i := slices.IndexFunc(kernels, func(k sha256d.Kernel) bool { return k.Name == name })
-	return kernels[i], []sha256d.Trial{{Name: name, Rate: 5000}}, nil
+	i := slices.IndexFunc(c.Kernels, func(k sha256d.Kernel) bool { return k.Name == c.Name })
+	return c.Kernels[i], []sha256d.Trial{{Name: c.Name, Rate: 5000}}, nil
 }
 
 // crashNow makes the kernel in use panic, if another is left.

@@ -47,8 +47,9 @@ func newBench() *cobra.Command {
 		Long: `Measure how fast the SHA-256d kernels are here. They take turns, a short sample
 each, so that a machine whose speed drifts treats all alike; the figure is the
 median of the samples, with the range that eight in ten of them lie in. Each
-kernel is proved against crypto/sha256 first; one that fails, or whose CPU
-features are missing, is listed with the reason and never measured.
+kernel is proved against crypto/sha256 first, in a process of its own; one that
+fails, or whose CPU features are missing, is listed with the reason and never
+measured.
 
 With --against another miner's benchmark and our best kernel take turns on the
 same CPUs. docs/bench.md says how to measure well and what the figures mean.`,
@@ -58,7 +59,8 @@ same CPUs. docs/bench.md says how to measure well and what the figures mean.`,
   qcity bench compare before.json after.json
   qcity bench --against "minerd --benchmark -a sha256d -t 1"
   qcity bench --against "cpuminer --benchmark -a sha256d -t 1 --time-limit=20" --seconds 20`,
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
+		PreRunE: checkFeatures,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := b.check(cmd.Flags().Changed); err != nil {
 				return err
@@ -129,18 +131,8 @@ func (b *benchmark) run(ctx context.Context, w io.Writer) error {
 	if plan.CPUs, err = b.place(&machine); err != nil {
 		return err
 	}
-	reasons := map[string]string{}
-	for _, k := range kernels {
-		if ctx.Err() != nil {
-			reasons[k.Name] = "was not tested before the interruption"
-			continue
-		}
-		if reason := bench.Check(k, machine.CPU.Features); reason != "" {
-			reasons[k.Name] = reason
-			continue
-		}
-		plan.Kernels = append(plan.Kernels, k)
-	}
+	var reasons map[string]string
+	plan.Kernels, reasons = bench.Check(ctx, kernels, machine.CPU.Features, probeKernels(newLog(os.Stderr)))
 	setup := bench.NewSetup(&machine, &plan, version, time.Now())
 	if len(plan.Kernels) > 0 && b.against != "" {
 		return b.runAgainst(ctx, w, setup, plan)

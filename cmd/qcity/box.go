@@ -149,6 +149,7 @@ func (b *box) openMiner() error {
 		Duty: m.Duty, MaxTemperature: m.MaxTemperature, MaxPower: m.MaxPower,
 		Temperature: miner.CPUTemperature(root), Energy: energyCounter(root),
 		Machine: hw.Detect(root), Memory: kernelMemory(filepath.Join(b.cfg.Path(b.cfg.Data), kernelFile)),
+		Probe: probeKernels(b.log.With("component", "miner")),
 	}
 	var err error
 	if c.CPUs, err = m.CPUList(); err != nil {

@@ -37,7 +37,8 @@ the devnet is made. Given at a later start they count for that start only.`,
 		Example: `  qcity demo
   qcity demo --data /srv/devnet
   qcity demo --data ./devnet --until-height 30 --json`,
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
+		PreRunE: checkFeatures,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.given = cmd.Flags().Changed
 			return runDemo(cmd.Context(), dir, o, until, asJSON)

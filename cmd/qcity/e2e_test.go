@@ -26,6 +26,10 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	// Commands that these tests run in this process take its program for qcity.
+	if len(os.Args) > 1 && os.Args[1] == selfTestCommand {
+		main()
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "qcity-e2e-")
 		if err != nil {

@@ -14,10 +14,18 @@ import (
 func newHW() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:     "hw",
-		Short:   "Show the CPU, its features and topology",
-		Example: "  qcity hw\n  qcity hw --json",
+		Use:   "hw",
+		Short: "Show the CPU, its features and topology",
+		Long: `Show the CPU, the features that decide which hashing code may run, and which
+CPUs this process may use.
+
+The environment variable ` + hw.FeatureEnv + ` changes the features, for this and
+every other command: -avx512f,-sha_ni takes two away, +avx512f claims one that the
+CPU does not report, and none alone takes all away. Hashing code that uses an
+instruction the CPU does not know fails its self test, whatever was claimed.`,
+		Example: "  qcity hw\n  qcity hw --json\n  " + hw.FeatureEnv + "=-avx512f qcity hw",
 		Args:    cobra.NoArgs,
+		PreRunE: checkFeatures,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			inventory := hw.Detect(os.DirFS("/"))
 			if asJSON {

@@ -18,6 +18,7 @@ func newRun() *cobra.Command {
 its own ("qcity signer run"). Ctrl-C ends it cleanly.`,
 		Example: "  qcity run --config ./devnet/qcity.toml",
 		Args:    cobra.NoArgs,
+		PreRunE: checkFeatures,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := configs.Load(file)
 			if err != nil {

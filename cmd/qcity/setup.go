@@ -114,7 +114,7 @@ func makeDevnet(ctx context.Context, dir string, o demoOptions, log *slog.Logger
 		}
 		params.Validators = append(params.Validators, p)
 	}
-	rate, err := measureHashRate(ctx, o.threads)
+	rate, err := measureHashRate(ctx, o.threads, log)
 	if err != nil {
 		return err
 	}
@@ -261,10 +261,13 @@ func writeDemoConfig(dir, module string, keys []configs.SignerKey, rate float64,
 
 // measureHashRate returns what the CPU miner will do with this many threads,
 // roughly: the difficulty of the first blocks is derived from it.
-func measureHashRate(ctx context.Context, threads int) (float64, error) {
+func measureHashRate(ctx context.Context, threads int, log *slog.Logger) (float64, error) {
 	// Threads beyond what the CPUs or a container's quota feed hash nothing more.
 	threads = min(max(threads, 1), hw.Detect(os.DirFS("/")).Usable.Threads)
-	kernel, trials, err := sha256d.Pick(ctx, sha256d.Kernels(), sha256d.Auto, hw.Features(), sha256d.MaxVersions, 100*time.Millisecond)
+	kernel, trials, err := sha256d.Pick(ctx, sha256d.Contest{
+		Kernels: sha256d.Kernels(), Name: sha256d.Auto, Features: hw.Features(), Versions: sha256d.MaxVersions,
+		PerKernel: 100 * time.Millisecond, Probe: probeKernels(log),
+	})
 	if err != nil {
 		return 0, fmt.Errorf("measure hash rate: %w", err)
 	}

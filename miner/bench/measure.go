@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -25,7 +26,7 @@ const (
 
 // Plan says what to measure, where and for how long.
 type Plan struct {
-	Kernels []sha256d.Kernel // that passed Check
+	Kernels []sha256d.Kernel // that Check calls good
 	Threads int              // 1 or more
 	CPUs    []int            // one for each thread; empty: any
 	Time    time.Duration    // hashed with each kernel
@@ -69,15 +70,32 @@ func (o *Outcome) Best() *Measured {
 	return &best
 }
 
-// Check returns why a kernel must not run on this machine, "" when it may.
-func Check(k sha256d.Kernel, features []hw.Feature) string {
-	if missing := k.Missing(features); len(missing) > 0 {
-		return fmt.Sprintf("needs %s, which this CPU does not offer", names(missing))
+// Check sorts out the kernels that may run on this machine. The reasons say, by
+// name, why the others must not.
+func Check(ctx context.Context, kernels []sha256d.Kernel, features []hw.Feature, probe sha256d.Prober) (good []sha256d.Kernel, reasons map[string]string) {
+	reasons = map[string]string{}
+	var suited []sha256d.Kernel
+	for _, k := range kernels {
+		if missing := k.Missing(features); len(missing) > 0 {
+			reasons[k.Name] = fmt.Sprintf("needs %s, which this CPU does not offer", names(missing))
+			continue
+		}
+		suited = append(suited, k)
 	}
-	if err := sha256d.SelfTest(k); err != nil {
-		return err.Error()
+	if len(suited) == 0 {
+		return nil, reasons
 	}
-	return ""
+	for i, err := range probe(ctx, suited) {
+		switch {
+		case err == nil:
+			good = append(good, suited[i])
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			reasons[suited[i].Name] = "was not tested before the interruption"
+		default:
+			reasons[suited[i].Name] = err.Error()
+		}
+	}
+	return good, reasons
 }
 
 // Measure lets the kernels take turns: a slice of the first on all threads, then

@@ -156,21 +156,29 @@ func (blind) Scan(_ uint32, _ int, hits []sha256d.Hit) []sha256d.Hit { return hi
 func TestCheck(t *testing.T) {
 	broken := sha256d.Kernel{Name: "broken", Lanes: 1, New: func() sha256d.Engine { return blind{} }}
 	foreign := sha256d.Kernel{Name: "foreign", Lanes: 1, Needs: []hw.Feature{hw.AVX2, hw.SHANI}, New: func() sha256d.Engine { panic("must not run") }}
-	for _, c := range []struct {
-		kernel sha256d.Kernel
-		want   string
-	}{
-		{portable()[0], ""},
-		{broken, "kernel broken failed its self test"},
-		{foreign, "needs sha_ni, which this CPU does not offer"},
+	kernels := []sha256d.Kernel{foreign, broken, portable()[0]}
+	good, reasons := Check(t.Context(), kernels, []hw.Feature{hw.AVX2}, sha256d.InProcess)
+	if len(good) != 1 || good[0].Name != portable()[0].Name || len(reasons) != 2 {
+		t.Errorf("good: %s, reasons %v", sha256d.Names(good), reasons)
+	}
+	for name, want := range map[string]string{
+		"broken":  "kernel broken failed its self test",
+		"foreign": "needs sha_ni, which this CPU does not offer",
 	} {
-		if got := Check(c.kernel, []hw.Feature{hw.AVX2}); c.want == "" && got != "" || !strings.Contains(got, c.want) {
-			t.Errorf("%s: %q, want %q", c.kernel.Name, got, c.want)
+		if !strings.Contains(reasons[name], want) {
+			t.Errorf("%s: %q, want %q", name, reasons[name], want)
 		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if good, reasons := Check(ctx, kernels[1:], nil, sha256d.InProcess); len(good) > 0 || reasons["broken"] != "was not tested before the interruption" || len(reasons) != 2 {
+		t.Errorf("interrupted: good %s, reasons %v", sha256d.Names(good), reasons)
+	}
+	if good, reasons := Check(ctx, kernels[:1], nil, nil); len(good) > 0 || len(reasons) != 1 {
+		t.Errorf("nothing to test: good %s, reasons %v", sha256d.Names(good), reasons)
 	}
 }
 
-// outcome1 is an outcome in round numbers.
 func outcome1() (kernels []sha256d.Kernel, reasons map[string]string, o Outcome) {
 	kernels = []sha256d.Kernel{{Name: "slow", Lanes: 1}, {Name: "wide", Lanes: 16}, {Name: "fast", Lanes: 8}}
 	o = Outcome{Counter: hw.CyclesPerf, EnergyErr: errors.New("cable cut"), Kernels: []Measured{

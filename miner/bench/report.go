@@ -38,6 +38,9 @@ func NewSetup(machine *hw.Inventory, p *Plan, version string, date time.Time) Se
 		CPU: machine.CPU.Model.Or(""), Features: machine.CPU.Features, UsableCPUs: machine.Usable.CPUs,
 		Threads: p.Threads, Pinned: p.CPUs, Seconds: p.Time.Seconds(), Warmup: p.Warmup.Seconds(), Notes: []string{},
 	}
+	if o := machine.CPU.FeatureOverride; o != "" {
+		s.note("the CPU's features are changed by %s=%s", hw.FeatureEnv, o)
+	}
 	if quota, ok := machine.Usable.Quota.Get(); ok && quota < float64(p.Threads) {
 		s.note("this process's control group grants %.3g CPUs, less than %d threads use", quota, p.Threads)
 	}

@@ -13,12 +13,12 @@ import (
 func TestWithoutSHA2(t *testing.T) {
 	features := []hw.Feature{hw.ASIMD}
 	for _, name := range []string{"sha2", "sha2-versions"} {
-		_, _, err := Pick(t.Context(), vectorKernels(), name, features, MaxVersions, time.Millisecond)
+		_, _, err := Pick(t.Context(), Contest{Kernels: vectorKernels(), Name: name, Features: features, Versions: MaxVersions})
 		if want := "kernel " + name + " needs sha2, which this CPU does not offer"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}
-	_, trials, err := Pick(t.Context(), vectorKernels(), Auto, features, MaxVersions, time.Millisecond)
+	_, trials, err := Pick(t.Context(), Contest{Kernels: vectorKernels(), Name: Auto, Features: features, Versions: MaxVersions, PerKernel: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,7 +128,9 @@ func TestPick(t *testing.T) {
 		{"nothing with so few versions", []Kernel{wide}, Auto, 4, "", "kernel wide wants 5 header versions, but only 4 may be rolled"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k, trials, err := Pick(t.Context(), c.kernels, c.want, hw.Features(), c.versions, time.Nanosecond)
+			k, trials, err := Pick(t.Context(), Contest{
+				Kernels: c.kernels, Name: c.want, Features: hw.Features(), Versions: c.versions, PerKernel: time.Nanosecond,
+			})
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Fatalf("error %v, want %q", err, c.err)
@@ -142,6 +144,57 @@ func TestPick(t *testing.T) {
 				checkTrials(t, c.kernels, trials)
 			}
 		})
+	}
+}
+
+// TestPickProbes: only what suits is tested, all at once, and what the tests say
+// counts.
+func TestPickProbes(t *testing.T) {
+	untouched := func(name string, lanes int, needs ...hw.Feature) Kernel {
+		return Kernel{Name: name, Lanes: lanes, Needs: needs, New: func() Engine { panic("not tested, but run") }}
+	}
+	good := Kernels()[0]
+	kernels := []Kernel{untouched("foreign", 1, "unobtainium"), untouched("deadly", 1), good, untouched("wide", 5)}
+	for name, want := range map[string]string{Auto: "deadly, generic", "generic": "generic", "deadly": "deadly", "foreign": ""} {
+		t.Run(name, func(t *testing.T) {
+			probed := ""
+			k, trials, err := Pick(t.Context(), Contest{
+				Kernels: kernels, Name: name, Versions: 4, PerKernel: time.Nanosecond,
+				Probe: func(_ context.Context, tested []Kernel) []error {
+					probed += Names(tested)
+					errs := make([]error, len(tested))
+					for i, k := range tested {
+						if k.Name == "deadly" {
+							errs[i] = errors.New("kernel deadly killed its process")
+						}
+					}
+					return errs
+				},
+			})
+			if probed != want {
+				t.Errorf("tested %q, want %q", probed, want)
+			}
+			if fails := name == "deadly" || name == "foreign"; fails != (err != nil) || !fails && k.Name != good.Name {
+				t.Errorf("picked %q, error %v", k.Name, err)
+			}
+			for _, trial := range trials {
+				if trial.Broken != (trial.Name == "deadly") {
+					t.Errorf("%+v", trial)
+				}
+			}
+		})
+	}
+}
+
+// TestPickEndsWithItsContext: a kernel that there was no time for is not broken.
+func TestPickEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, name := range []string{Auto, "generic"} {
+		_, trials, err := Pick(ctx, Contest{Kernels: Kernels(), Name: name, Versions: 1})
+		if !errors.Is(err, context.Canceled) || len(trials) > 0 {
+			t.Errorf("%s: error %v, trials %+v", name, err, trials)
+		}
 	}
 }
 

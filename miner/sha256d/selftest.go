@@ -37,8 +37,8 @@ type scanCase struct {
 // SelfTest proves a kernel on a fresh engine: Bitcoin's genesis header, then
 // random headers with one, the kernel's own and the largest number of versions,
 // easy and exact targets, odd lengths and both ends of the nonce space, all
-// against crypto/sha256. The error says what went wrong first. It takes a few
-// milliseconds.
+// against crypto/sha256. The error says what went wrong first. It takes
+// some twenty milliseconds.
 func SelfTest(k Kernel) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -66,7 +66,7 @@ func selfTestCases(lanes int) []scanCase {
 	cases := genesisCases(lanes)
 	// A fixed seed: a self test that fails must fail again.
 	rng := rand.New(rand.NewPCG(1, genesisNonce))
-	for _, count := range []int{1, max(lanes, 2), MaxVersions} {
+	for _, count := range slices.Compact([]int{1, max(lanes, 2), MaxVersions}) {
 		for _, n := range []int{1, 15, 16, 17, 67} {
 			for _, first := range []uint32{0, rng.Uint32N(1 << 31), uint32(NonceSpace - uint64(n))} {
 				cases = append(cases, randomCases(rng, count, first, n)...)
@@ -103,7 +103,8 @@ func randomCases(rng *rand.Rand, versions int, first uint32, n int) []scanCase {
 		h[i] = byte(rng.Uint32())
 	}
 	w := Work{Header: h, Versions: versionsFrom(rng.Uint32()&^work.VersionMask, versions)}
-	best := bestHash(w, first, n)
+	hashes := allHashes(&w, first, n)
+	best := lowest(hashes)
 	targets := []struct {
 		name   string
 		target work.Target
@@ -118,44 +119,53 @@ func randomCases(rng *rand.Rand, versions int, first uint32, n int) []scanCase {
 	for i, t := range targets {
 		w.Target = t.target
 		name := fmt.Sprintf("random header, %d versions, %d nonces from %d, %s", versions, n, first, t.name)
-		cases[i] = scanCase{name, w, first, n, reference(&w, first, n)}
+		cases[i] = scanCase{name, w, first, n, meeting(t.target, hashes)}
 	}
 	return cases
 }
 
-// reference answers a scan with crypto/sha256 alone, sorted.
-func reference(w *Work, first uint32, n int) []Hit {
-	var hits []Hit
-	eachHash(w, first, n, func(hit Hit, hash [32]byte) {
-		if w.Target.Met(hash) {
-			hits = append(hits, hit)
-		}
-	})
-	sortHits(hits)
-	return hits
+// hashed is a header of a Work with its hash.
+type hashed struct {
+	Hit
+	hash [32]byte
 }
 
-// bestHash returns the smallest hash of a range.
-func bestHash(w Work, first uint32, n int) *big.Int {
-	best := work.MaxTarget
-	eachHash(&w, first, n, func(_ Hit, hash [32]byte) {
-		slices.Reverse(hash[:])
-		if t := work.Target(hash); best.Easier(t) {
-			best = t
-		}
-	})
-	return best.Big()
-}
-
-func eachHash(w *Work, first uint32, n int, visit func(Hit, [32]byte)) {
+// allHashes hashes a range with crypto/sha256 alone.
+func allHashes(w *Work, first uint32, n int) []hashed {
+	all := make([]hashed, 0, n*len(w.Versions))
 	h := w.Header
 	for _, version := range w.Versions {
 		binary.LittleEndian.PutUint32(h[0:], version)
 		for i := range uint32(n) {
 			binary.LittleEndian.PutUint32(h[76:], first+i)
-			visit(Hit{version, first + i}, h.Hash())
+			all = append(all, hashed{Hit{version, first + i}, h.Hash()})
 		}
 	}
+	return all
+}
+
+// meeting returns the headers whose hashes meet a target, sorted.
+func meeting(target work.Target, hashes []hashed) []Hit {
+	var hits []Hit
+	for _, h := range hashes {
+		if target.Met(h.hash) {
+			hits = append(hits, h.Hit)
+		}
+	}
+	sortHits(hits)
+	return hits
+}
+
+// lowest returns the smallest hash as the number it is.
+func lowest(hashes []hashed) *big.Int {
+	best := work.MaxTarget
+	for _, h := range hashes {
+		slices.Reverse(h.hash[:])
+		if t := work.Target(h.hash); best.Easier(t) {
+			best = t
+		}
+	}
+	return best.Big()
 }
 
 func sortHits(hits []Hit) {

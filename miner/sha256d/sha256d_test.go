@@ -187,3 +187,11 @@ func BenchmarkKernel(b *testing.B) {
 		})
 	}
 }
+
+// reference answers a scan with crypto/sha256 alone, sorted.
+func reference(w *Work, first uint32, n int) []Hit {
+	return meeting(w.Target, allHashes(w, first, n))
+}
+
+// bestHash returns the smallest hash of a range.
+func bestHash(w Work, first uint32, n int) *big.Int { return lowest(allHashes(&w, first, n)) }
