@@ -113,7 +113,7 @@ func (k *rig) writeConfigs(module string, keys []configs.SignerKey, threads int,
 	c.Network, c.Data = networkFile, nodeDir
 	c.RPC.Listen, c.API.Listen, c.Stratum.Listen = k.rpc, "", k.stratum
 	c.Payout = k.net.Addresses.PubKeyHashAddress([20]byte{1})
-	c.Miner = configs.Miner{Threads: threads, Kernel: "generic", Nice: 10}
+	c.Miner.Threads, c.Miner.Kernel = threads, "generic"
 	// Only validators fill slots here: to leave one to others would be the end.
 	c.Signer.Socket, c.Signer.StartupWait = socket, false
 	if err := c.Write(filepath.Join(k.dir, "node.toml")); err != nil {
