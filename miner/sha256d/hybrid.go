@@ -93,7 +93,7 @@ func newHybridVersions[C, T, V tables.Words](code versionsCode[C, T, V]) *hybrid
 func (e *hybridVersions[C, T, V]) Prepare(w *Work) {
 	e.hybrid.Prepare(w)
 	size := tables.Lanes[V]()
-	for i := range (e.lanes + size - 1) / size * size {
+	for i := range unitsOf(e.lanes, size) * size {
 		// Lanes without a version repeat the last one.
 		e.fillLane(&e.job.Sets[i/size], i%size, min(i, e.lanes-1))
 	}
@@ -101,11 +101,12 @@ func (e *hybridVersions[C, T, V]) Prepare(w *Work) {
 
 func (e *hybridVersions[C, T, V]) Scan(first uint32, n int, hits []Hit) []Hit {
 	e.setNonces(first)
+	sets := uintptr(unitsOf(e.lanes, tables.Lanes[V]()))
 	return byVersion(e.versions[:e.lanes], first, n, tables.Lanes[V](), tables.StagesBehind, tables.Lanes[T](), hits,
-		func(table, nonces, units int) []uint32 {
+		func(table, units int) []uint32 {
 			at := uintptr(table % 2)
 			e.code.tail(e.tail, e.scratch, at)
-			return e.scratch.Hits[:e.code.run(e.job, e.scratch, uintptr(units), uintptr(units/nonces), at)]
+			return e.scratch.Hits[:e.code.run(e.job, e.scratch, uintptr(units), sets, at)]
 		})
 }
 

@@ -85,7 +85,7 @@ func (e *versionLanes[C, V]) scan(versions []uint32, first uint32, n int, hits [
 	for lane := range lanes {
 		tables.Set(&e.scratch.Nonce[0], lane, first+uint32(tables.PairIndex[V](lane)))
 	}
-	return byVersion(versions, first, n, lanes, 0, lanes, hits, func(_, _, units int) []uint32 {
+	return byVersion(versions, first, n, lanes, 0, lanes, hits, func(_, units int) []uint32 {
 		e.tail(e.job, e.scratch)
 		return e.scratch.Hits[:e.run(e.job, e.scratch, uintptr(units))]
 	})

@@ -103,7 +103,7 @@ type shaniByVersion struct {
 
 func (e *shaniByVersion) Prepare(w *Work) {
 	e.shani.Prepare(w)
-	for i := range (e.lanes + tables.ShaLanes - 1) / tables.ShaLanes * tables.ShaLanes {
+	for i := range unitsOf(e.lanes, tables.ShaLanes) * tables.ShaLanes {
 		// Lanes without a version repeat the last one.
 		e.fill(&e.job.Versions[i], min(i, e.lanes-1))
 	}
@@ -111,12 +111,12 @@ func (e *shaniByVersion) Prepare(w *Work) {
 
 func (e *shaniByVersion) Scan(first uint32, n int, hits []Hit) []Hit {
 	e.setNonces(first)
+	perNonce := unitsOf(e.lanes, tables.ShaLanes)
 	return byVersion(e.versions[:e.lanes], first, n, tables.ShaLanes, tables.ShaStagesBehind, tables.ShaTails, hits,
-		func(_, nonces, units int) []uint32 {
-			for i := 0; i < nonces; i += tables.ShaLanes {
+		func(_, units int) []uint32 {
+			for i := 0; i < unitsOf(units, perNonce); i += tables.ShaLanes {
 				e.tail(e.job, e.scratch, &e.scratch.Tails[i])
 			}
-			versions := units / nonces * tables.ShaLanes
-			return e.scratch.Hits[:e.run(e.job, e.scratch, uintptr(units), uintptr(versions))]
+			return e.scratch.Hits[:e.run(e.job, e.scratch, uintptr(units), uintptr(perNonce*tables.ShaLanes))]
 		})
 }

@@ -12,7 +12,7 @@ import "qcitycoin.org/qcity/miner/sha256d/tables"
 // byNonce is for units of size nonces. run does a number of units, at most
 // tables.MaxUnits.
 func byNonce(version, first uint32, n, size, behind int, hits []Hit, run func(units int) (left []uint32)) []Hit {
-	total := (n+size-1)/size + behind
+	total := unitsOf(n, size) + behind
 	for from := 0; from < total; {
 		units := min(total-from, tables.MaxUnits)
 		for _, left := range run(units) {
@@ -28,17 +28,16 @@ func byNonce(version, first uint32, n, size, behind int, hits []Hit, run func(un
 }
 
 // byVersion is for units of size versions with one nonce, and one nonce after
-// the other. run does a number of nonces, at most as many as a table of the
-// tail's schedule holds; tables are counted from 0.
-func byVersion(versions []uint32, first uint32, n, size, behind, perTable int, hits []Hit, run func(table, nonces, units int) (left []uint32)) []Hit {
-	perNonce := (len(versions) + size - 1) / size
-	// The last units' answers come when some more have followed.
-	total := n + (behind+perNonce-1)/perNonce
-	for from := 0; from < total; from += perTable {
-		nonces := min(total-from, perTable)
-		for _, left := range run(from/perTable, nonces, nonces*perNonce) {
-			unit := (from+nonces)*perNonce - int(left) - behind
-			if unit < 0 || unit/perNonce >= n {
+// the other. run does a number of units with the nonces of one table of the
+// tail's schedule; tables are counted from 0.
+func byVersion(versions []uint32, first uint32, n, size, behind, perTable int, hits []Hit, run func(table, units int) (left []uint32)) []Hit {
+	perNonce := unitsOf(len(versions), size)
+	total := n*perNonce + behind // the last answers come when some more units have followed
+	for from := 0; from < total; from += perTable * perNonce {
+		units := min(total-from, perTable*perNonce)
+		for _, left := range run(from/(perTable*perNonce), units) {
+			unit := from + units - int(left) - behind
+			if unit < 0 || unit >= n*perNonce {
 				continue // before the range or after
 			}
 			at := unit % perNonce * size
@@ -49,3 +48,6 @@ func byVersion(versions []uint32, first uint32, n, size, behind, perTable int, h
 	}
 	return hits
 }
+
+// unitsOf is how many units of size it takes for n.
+func unitsOf(n, size int) int { return (n + size - 1) / size }

@@ -408,7 +408,7 @@ func hybridSource() *source {
 		versions(hybrid{name: "hybridZ", isa: wide, l: z, lanes1: 2, lanes2: 4, keep: 2, block: 4, vectorRounds: 12, file: count(31, 1)}),
 		nonces(hybrid{name: "hybridNoncesZ", isa: wide, l: z, lanes1: 2, lanes2: 4, keep: 2, block: 4, file: count(31, 1)}),
 		hybridTail("hybridTailY", y, wide, thirtyTwo),
-		versions(hybrid{name: "hybridY", isa: narrow, l: y, lanes1: 2, lanes2: 4, keep: 2, block: 3, fine: true, vectorRounds: 12, file: count(31, 1)}),
+		versions(hybrid{name: "hybridY", isa: narrow, l: y, lanes1: 2, lanes2: 4, keep: 2, block: 2, fine: true, vectorRounds: 12, file: count(31, 1)}),
 		nonces(hybrid{name: "hybridNoncesY", isa: narrow, l: yNonces, lanes1: 2, lanes2: 4, keep: 2, block: 4, fine: true, vectorRounds: 8, file: count(31, 1)}),
 		hybridTail("hybridTailAVX2", avx2, old, sixteen),
 		versions(hybrid{name: "hybridAVX2", isa: old, l: avx2, lanes1: 2, lanes2: 2, keep: 0, block: 2, file: count(15, 1)}),
