@@ -13,7 +13,7 @@ import (
 const sampleTime = 5 * time.Millisecond
 
 // callHashes is the size of one Scan while measuring, as when mining.
-const callHashes = 8192
+const callHashes = 4096
 
 // Result is one kernel's measured speed on the calling thread.
 type Result struct {
