@@ -17,6 +17,9 @@ import (
 type Signer interface {
 	// Keys returns the keys that can sign now.
 	Keys(ctx context.Context) ([]types.PublicKey, error)
+	// Anchor returns the end of the signer's audit log, for the next block that it
+	// is asked to sign to carry; nil if it wants none.
+	Anchor(ctx context.Context) (*consensus.AuditAnchor, error)
 	// SignSlot returns validator p.Index's signature over the proposal. An error
 	// that wraps ErrRefused is the signer's last word on this block; any other
 	// may pass.
@@ -41,7 +44,7 @@ type slotChain interface {
 
 // proposer builds the unsigned block of a slot.
 type proposer interface {
-	Proposal(parent consensus.State, parentHeader types.Header, index uint8, now time.Time) (*types.Block, consensus.Proposal, error)
+	Proposal(parent consensus.State, parentHeader types.Header, index uint8, now time.Time, own ...consensus.Record) (*types.Block, consensus.Proposal, error)
 }
 
 // slotDriver has this box's validators sign the slots that are theirs.
@@ -296,7 +299,7 @@ func (s *slot) due(index uint8) time.Time {
 // attempt proposes a block, keeps it durably, has it signed and connects it.
 func (s *slot) attempt(ctx context.Context, index uint8) error {
 	started := s.now()
-	b, p, err := s.propose(index)
+	b, p, err := s.propose(ctx, index)
 	if err != nil {
 		return err
 	}
@@ -316,7 +319,7 @@ func (s *slot) attempt(ctx context.Context, index uint8) error {
 
 // propose returns the block kept for this slot and validator, or a new one,
 // which it keeps before anybody is asked to sign it.
-func (s *slot) propose(index uint8) (*types.Block, consensus.Proposal, error) {
+func (s *slot) propose(ctx context.Context, index uint8) (*types.Block, consensus.Proposal, error) {
 	none := consensus.Proposal{}
 	header, ok, err := s.chain.Header(s.parent.ID)
 	if err != nil {
@@ -337,7 +340,15 @@ func (s *slot) propose(index uint8) (*types.Block, consensus.Proposal, error) {
 	if b := kept.find(s.parent.ID, index); b != nil {
 		return b, consensus.NewProposal(&s.parent, header.Header, b, index), nil
 	}
-	b, p, err := s.proposer.Proposal(s.parent, header.Header, index, s.now())
+	var own []consensus.Record
+	anchor, err := s.signer.Anchor(ctx)
+	if err != nil {
+		return nil, none, fmt.Errorf("ask signer for the end of its audit log: %w", err)
+	}
+	if anchor != nil {
+		own = append(own, anchor)
+	}
+	b, p, err := s.proposer.Proposal(s.parent, header.Header, index, s.now(), own...)
 	if err != nil {
 		return nil, none, fmt.Errorf("build proposal: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/consensus/chaingen"
 	"qcitycoin.org/qcity/node/types"
 )
@@ -463,4 +464,20 @@ func TestKeptIsBounded(t *testing.T) {
 	if k.find(all[0].PrevBlock, 0) != nil {
 		t.Error("the oldest block is still there")
 	}
+}
+
+// TestSlotCarriesAnchor: a block carries the end of the signer's audit log, and
+// no slot is proposed while the signer does not say what that is.
+func TestSlotCarriesAnchor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		want := consensus.AuditAnchor{Seq: 77, Head: types.Hash{7}}
+		r.signer.anchor = &want
+		r.launch()
+		r.pass(time.Second)
+		r.stop()
+		if got := consensus.AnchorOf(r.one().block.Transactions[0]); got == nil || *got != want {
+			t.Fatalf("carries %+v", got)
+		}
+	})
 }

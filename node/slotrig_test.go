@@ -278,7 +278,7 @@ type builds struct {
 	count int
 }
 
-func (b *builds) Proposal(parent consensus.State, header types.Header, index uint8, now time.Time) (*types.Block, consensus.Proposal, error) {
+func (b *builds) Proposal(parent consensus.State, header types.Header, index uint8, now time.Time, own ...consensus.Record) (*types.Block, consensus.Proposal, error) {
 	b.count++
 	from, to := parent.SignedWindow(index)
 	script := append(types.HeightScript(parent.ChildHeight()), 1, byte(b.count))
@@ -288,6 +288,10 @@ func (b *builds) Proposal(parent consensus.State, header types.Header, index uin
 		Outputs: []types.TxOut{{}, {PkScript: types.KeyScript(parent.Validators().Keys[index])}},
 	}}}
 	block.Header = types.Header{Version: 1, PrevBlock: parent.ID, Time: min(max(uint32(now.Unix()), from), to), Bits: parent.NextBits()}
+	if len(own) > 0 {
+		tx := block.Transactions[0]
+		tx.Outputs = append(tx.Outputs, types.TxOut{PkScript: types.NullDataScript(consensus.EncodeRecords(own))})
+	}
 	chaingen.FixMerkleRoot(block)
 	return block, consensus.NewProposal(&parent, header, block, index), nil
 }
@@ -298,6 +302,7 @@ type fakeSigner struct {
 	mu      sync.Mutex
 	keys    []uint8 // numbers of chaingen's keys, which are the indexes in set 0
 	keysErr error
+	anchor  *consensus.AuditAnchor
 	hung    bool // for replies that look at it
 	asked   int  // calls of Keys
 	signed  map[types.PublicKey]types.Hash
@@ -306,6 +311,12 @@ type fakeSigner struct {
 	// before runs ahead of the signature, after loses it.
 	reply map[uint8]func(context.Context) error
 	lose  int // answers that are lost after signing
+}
+
+func (s *fakeSigner) Anchor(context.Context) (*consensus.AuditAnchor, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.anchor, s.keysErr
 }
 
 type signCall struct {

@@ -264,6 +264,9 @@ type Status struct {
 	Journal  JournalStatus   `json:"journal"`
 	Signed   uint64          `json:"signed"`   // blocks and votes since the start, without repeats
 	Refusals map[Rule]uint64 `json:"refusals"` // since the start
+	// Audit is the end of the audit log, which the next block to be signed must
+	// carry; null without such a log.
+	Audit *consensus.AuditAnchor `json:"audit"`
 }
 
 // Status describes the daemon.

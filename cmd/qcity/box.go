@@ -305,6 +305,16 @@ func readyKeys(st *signer.Status) []types.PublicKey {
 	return ready
 }
 
+func (s slotSigner) Anchor(ctx context.Context) (*consensus.AuditAnchor, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	st, err := s.client.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return st.Audit, nil
+}
+
 func (s slotSigner) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()

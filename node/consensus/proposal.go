@@ -1,6 +1,10 @@
 package consensus
 
-import "qcitycoin.org/qcity/node/types"
+import (
+	"github.com/holiman/uint256"
+
+	"qcitycoin.org/qcity/node/types"
+)
 
 // Proposal is what a validator is shown when it is asked to sign a slot: enough
 // to check every rule about the header and the CoinOnline, and the parent's
@@ -34,7 +38,8 @@ const maxBranch = 24
 
 // ValidateProposal checks a proposal against the rules of the network. The
 // parent of a slot is a mined block, so its own hash proves that work went
-// into it; ASERT ties the proposal's bits to height and parent time.
+// into it, as much as ASERT asks for at its height and time or a little less;
+// and ASERT ties the proposal's bits to height and parent time.
 func (n *Network) ValidateProposal(p *Proposal) error {
 	if !n.IsSlot(p.Height) {
 		return broken(RuleNotASlot, "height %d is no multiple of %d", p.Height, n.N)
@@ -42,6 +47,9 @@ func (n *Network) ValidateProposal(p *Proposal) error {
 	target, err := types.CompactToTarget(p.Parent.Bits)
 	if err != nil || target.Gt(&n.powLimit) {
 		return broken(RuleBits, "parent's bits %08x", p.Parent.Bits)
+	}
+	if easiest := n.easiestParent(p.Height, p.Parent.Time); target.Gt(&easiest) {
+		return broken(RuleBits, "parent's bits %08x are easier than any the schedule has before height %d and time %d", p.Parent.Bits, p.Height, p.Parent.Time)
 	}
 	if id := p.Parent.ID(); !types.HashMeets(id, &target) {
 		return broken(RuleWork, "parent %s does not meet its own target", id)
@@ -63,6 +71,28 @@ func (n *Network) ValidateProposal(p *Proposal) error {
 		return broken(RuleMerkleRoot, "header does not commit to the CoinOnline")
 	}
 	return ValidateCoinOnline(&parent, p.CoinOnline, p.Index, nil)
+}
+
+// easiestParent bounds the target of a slot's parent of which only the time is
+// known: its own parent is older by a second at least, and targets never shrink
+// with time. Without it a header that cost a few hashes could have a validator
+// sign, and thereby leave behind it, any height ahead of the chain.
+func (n *Network) easiestParent(slot, time uint32) uint256.Int {
+	grandparent := State{Network: n, Height: max(slot, 2) - 2, Time: max(time, 1) - 1}
+	return grandparent.NextTarget()
+}
+
+// maxHalvings is how often hash power may double between a network's genesis
+// target and the hardest it will ever have. Bitcoin's took 49 of them in its
+// first seventeen years.
+const maxHalvings = 96
+
+// HighestHeight bounds the heights that a chain can have reached at a time, in
+// seconds since 1970: every half-life that it is ahead of its schedule doubles
+// the work of a block.
+func (n *Network) HighestHeight(now int64) uint64 {
+	age := max(0, now-int64(n.GenesisTime)) + int64(n.FutureLimitSeconds)
+	return uint64(age+maxHalvings*int64(n.HalfLifeSeconds)) / uint64(n.IntervalSeconds)
 }
 
 // Digest returns what the validator signs.

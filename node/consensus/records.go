@@ -26,10 +26,11 @@ const (
 	kindSetChange    = 2
 	kindEvidence     = 3
 	kindSlotEvidence = 4
+	kindAuditAnchor  = 5
 )
 
 // Record is one item of what a CoinOnline carries: a *Certificate, a
-// *SetChange, an *Evidence or a *SlotEvidence.
+// *SetChange, an *Evidence, a *SlotEvidence or an *AuditAnchor.
 type Record interface {
 	AppendTo(b []byte) []byte
 	DecodeFrom(d *types.Decoder)
@@ -43,6 +44,8 @@ func kindOf(r Record) byte {
 		return kindSetChange
 	case *Evidence:
 		return kindEvidence
+	case *AuditAnchor:
+		return kindAuditAnchor
 	}
 	return kindSlotEvidence
 }
@@ -52,7 +55,7 @@ func kindOf(r Record) byte {
 // first, as the rules want it.
 func EncodeRecords(records []Record) []byte {
 	var b []byte
-	for kind := byte(kindCertificate); kind <= kindSlotEvidence; kind++ {
+	for kind := byte(kindCertificate); kind <= kindAuditAnchor; kind++ {
 		for _, r := range records {
 			if kindOf(r) == kind {
 				b = types.AppendVarBytes(append(b, kind), r.AppendTo(nil))
@@ -76,6 +79,7 @@ func DecodeRecords(data []byte) ([]Record, error) {
 			return nil, fmt.Errorf("record %d: kind %d after kind %d", len(list), kind, last)
 		}
 		var r Record
+		before := last
 		switch last = kind; kind {
 		case kindCertificate:
 			r = new(Certificate)
@@ -85,6 +89,11 @@ func DecodeRecords(data []byte) ([]Record, error) {
 			r = new(Evidence)
 		case kindSlotEvidence:
 			r = new(SlotEvidence)
+		case kindAuditAnchor:
+			if before == kindAuditAnchor {
+				return nil, fmt.Errorf("record %d: a second audit anchor", len(list))
+			}
+			r = new(AuditAnchor)
 		default:
 			return nil, fmt.Errorf("record %d: kind %d is not defined", len(list), kind)
 		}
@@ -142,7 +151,7 @@ func (s *State) SelectRecords(candidates []Record, maxBytes int) []Record {
 	return list
 }
 
-// carry checks a record and notes what it changes. verify is false for a block
+// carry checks a record and notes what it changes: nothing, for an *AuditAnchor. verify is false for a block
 // that has passed: then the signatures of certificates, which every signed
 // block carries, are not checked again.
 func (a *Authority) carry(n *Network, r Record, verify bool) error {

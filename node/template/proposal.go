@@ -13,16 +13,17 @@ import (
 // the block lacks is its VchBlockSig. Its time is the clock's within the
 // validator's window, so before that window opens it lies ahead. Calling again
 // gives another block: who asked a signer once must keep what he asked for,
-// as the signer answers only that again. Errors are as those of Mined.
-func (b *Builder) Proposal(parent consensus.State, header types.Header, index uint8, now time.Time) (*types.Block, consensus.Proposal, error) {
-	block, err := b.proposed(&parent, header, index, now)
+// as the signer answers only that again. own are records that the block carries
+// whatever the chain has for it. Errors are as those of Mined.
+func (b *Builder) Proposal(parent consensus.State, header types.Header, index uint8, now time.Time, own ...consensus.Record) (*types.Block, consensus.Proposal, error) {
+	block, err := b.proposed(&parent, header, index, now, own)
 	if err != nil {
 		return nil, consensus.Proposal{}, fmt.Errorf("proposal at height %d by validator %d: %w", parent.ChildHeight(), index, err)
 	}
 	return block, consensus.NewProposal(&parent, header, block, index), nil
 }
 
-func (b *Builder) proposed(parent *consensus.State, header types.Header, index uint8, now time.Time) (*types.Block, error) {
+func (b *Builder) proposed(parent *consensus.State, header types.Header, index uint8, now time.Time, own []consensus.Record) (*types.Block, error) {
 	if header.ID() != parent.ID {
 		return nil, fmt.Errorf("header %s is not the parent's, %s", header.ID(), parent.ID)
 	}
@@ -37,12 +38,14 @@ func (b *Builder) proposed(parent *consensus.State, header types.Header, index u
 	if err := consensus.ValidateSlotHeader(parent, &slot, index); err != nil {
 		return nil, err
 	}
-	records := b.chain.Records(parent, int(parent.Network.MaxBlockBytes)/recordShare)
-	block, err := b.slotBlock(parent, slot, index, records)
+	room := int(parent.Network.MaxBlockBytes)/recordShare - len(consensus.EncodeRecords(own))
+	records := b.chain.Records(parent, room)
+	records = records[:min(len(records), consensus.MaxRecords-len(own))]
+	block, err := b.slotBlock(parent, slot, index, append(records, own...))
 	if _, rule := consensus.RuleOf(err); rule && len(records) > 0 {
 		// A mistake of the chain: no record may keep a slot from being signed.
 		b.log.Error("a slot's block is invalid, trying without records", "height", parent.ChildHeight(), "records", len(records), "err", err)
-		block, err = b.slotBlock(parent, slot, index, nil)
+		block, err = b.slotBlock(parent, slot, index, own)
 	}
 	return block, err
 }

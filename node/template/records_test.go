@@ -134,3 +134,25 @@ func TestBadRecordsCannotStopProposals(t *testing.T) {
 		t.Errorf("%d transactions in the block, %d dropped from the pool", len(block.Transactions), len(r.pool.removed))
 	}
 }
+
+// TestOwnRecords: what the caller gives is carried beside what the chain has.
+func TestOwnRecords(t *testing.T) {
+	r := newRig(t)
+	_, c := certified(r, 0, 1, 2)
+	r.records = []consensus.Record{c}
+	anchor := &consensus.AuditAnchor{Seq: 5, Head: types.Hash{5}}
+	parent := r.Tip()
+	block, p, err := r.builder.Proposal(parent, r.tip.block.Header, parent.ValidatorOfRank(0), r.clock(), anchor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.net.ValidateProposal(&p); err != nil {
+		t.Fatal(err)
+	}
+	list, err := consensus.Records(block.Transactions[0])
+	if err != nil || len(list) != 2 || !slices.EqualFunc(list, []consensus.Record{c, anchor}, func(a, b consensus.Record) bool {
+		return bytes.Equal(a.AppendTo(nil), b.AppendTo(nil))
+	}) {
+		t.Fatalf("%v, %v", list, err)
+	}
+}
