@@ -47,6 +47,16 @@ func (id FileID) String() string { return hex.EncodeToString(id[:]) }
 // MarshalText writes 32 hexadecimal digits.
 func (id FileID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (id *FileID) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != len(id) {
+		return fmt.Errorf("file id %q: want 32 hexadecimal digits", text)
+	}
+	copy(id[:], b)
+	return nil
+}
+
 // Header is the first record of each file.
 type Header struct {
 	Network   types.Hash

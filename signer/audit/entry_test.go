@@ -297,11 +297,11 @@ func FuzzRecord(f *testing.F) {
 // whole export never ends in anything but success or a place.
 func FuzzLine(f *testing.F) {
 	r := Record{Head: Head{1, types.Hash{2}}, Prev: types.Hash{3}, JSON: []byte(`{"event":"started"}`)}
-	f.Add(r.line(nil))
+	f.Add(r.AppendLine(nil))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r, err := parseLine(in, new([]byte))
-		if err == nil && !bytes.Equal(r.line(nil), in) {
-			t.Fatalf("%q was read and written as %q", in, r.line(nil))
+		if err == nil && !bytes.Equal(r.AppendLine(nil), in) {
+			t.Fatalf("%q was read and written as %q", in, r.AppendLine(nil))
 		}
 		x := exportReader{chain: chain{anywhere: true}}
 		if _, err := x.take(in); err == nil && !json.Valid(in) {

@@ -1,8 +1,11 @@
 package audit
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 
+	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/types"
 )
 
@@ -12,7 +15,7 @@ type Fault string
 
 func (f Fault) Error() string { return string(f) }
 
-// The kinds of failure. The first three need a person.
+// The kinds of failure. The first three need a person (IsTerminal).
 const (
 	// ErrMissing: there is no log at the path.
 	ErrMissing Fault = "audit-missing"
@@ -60,6 +63,13 @@ type faultError struct {
 func (e *faultError) Error() string   { return e.err.Error() }
 func (e *faultError) Unwrap() []error { return []error{e.fault, e.err} }
 
+// IsTerminal reports whether an error of Open needs a person: starting again
+// cannot mend it.
+func IsTerminal(err error) bool {
+	var version *durable.VersionError
+	return errors.Is(err, ErrMissing) || errors.Is(err, ErrBroken) || errors.Is(err, ErrNetwork) || errors.As(err, &version)
+}
+
 func wrongNetwork(path string, got, want types.Hash) error {
-	return fault(ErrNetwork, "the audit log %s belongs to network %s, this is network %s: correct the path of the log or the network", path, got, want)
+	return fault(ErrNetwork, "the audit log %s belongs to network %s, this is network %s: correct the path of the log or the network", cmp.Or(path, "in this export"), got, want)
 }

@@ -9,8 +9,9 @@ import (
 	"io"
 )
 
-// line writes a record as a line of an export: a canonical JSON object.
-func (r *Record) line(b []byte) []byte {
+// AppendLine writes a record as a line of an export has it, without the newline:
+// a canonical JSON object.
+func (r *Record) AppendLine(b []byte) []byte {
 	o := object{append(b, '{')}
 	o.member("entry")
 	o.b = append(o.b, r.JSON...)
@@ -20,7 +21,7 @@ func (r *Record) line(b []byte) []byte {
 	return append(o.b, '}')
 }
 
-// parseLine reads what line writes, for the record's Head, Prev and JSON.
+// parseLine reads what AppendLine writes, for the record's Head, Prev and JSON.
 func parseLine(b []byte, scratch *[]byte) (r Record, err error) {
 	s := scanner{rest: b}
 	s.begin()
@@ -32,7 +33,7 @@ func parseLine(b []byte, scratch *[]byte) (r Record, err error) {
 	if err := s.finish(); err != nil {
 		return Record{}, err
 	}
-	return r, same(b, r.line((*scratch)[:0]), scratch)
+	return r, same(b, r.AppendLine((*scratch)[:0]), scratch)
 }
 
 // flat returns the text of an object that holds no other.
@@ -71,7 +72,7 @@ func Export(ctx context.Context, w io.Writer, path string, from uint64, o Option
 		}
 		last = record.Head
 		if first || record.Seq >= from {
-			b = append(record.line(b[:0]), '\n')
+			b = append(record.AppendLine(b[:0]), '\n')
 			if _, err := out.Write(b); err != nil {
 				return fmt.Errorf("writing the export: %w", err)
 			}

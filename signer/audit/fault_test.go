@@ -85,8 +85,11 @@ func TestFaultAtEveryCall(t *testing.T) {
 	for at := 1; ; at++ {
 		hit := false
 		for _, f := range []durabletest.Fault{
-			{Err: errIO, Short: 20}, {Err: errIO, After: true}, {Err: errDiskFull, Short: 20},
-			{Err: errDiskFull, After: true}, {Err: errIO, Short: 20, Drop: true},
+			{Err: errIO, Short: 20},
+			{Err: errIO, After: true},
+			{Err: errDiskFull, Short: 20},
+			{Err: errDiskFull, After: true},
+			{Err: errIO, Short: 20, Drop: true},
 		} {
 			disk, l := memLog(t, Options{FileSize: 900})
 			n := 0

@@ -316,34 +316,43 @@ func (l *Log) Head() Head {
 // read from their beginning. It proves nothing about the record itself: Verify does.
 func (l *Log) HashAt(seq uint64) (types.Hash, error) {
 	l.mu.Lock()
-	head, list := l.chain.head, l.headers
-	file, offset, at := fileOf(list, seq+1), durable.FirstOffset, list[0].Seq
-	if at = list[file-1].Seq; file == len(list) && seq < head.Seq {
-		mark := (seq + 1 - at) / markEvery
-		offset, at = l.marks[mark], at+mark*markEvery
-	}
-	l.mu.Unlock()
-	switch {
-	case seq == head.Seq:
-		return head.Hash, nil
-	case seq > head.Seq:
+	head := l.chain.head
+	if seq >= head.Seq {
+		l.mu.Unlock()
+		if seq == head.Seq {
+			return head.Hash, nil
+		}
 		return types.Hash{}, fault(ErrSequence, "the audit log has no record %d: its last one is %d", seq, head.Seq)
 	}
-	f, err := durable.OpenReader(filePath(l.path, file), l.o.durable())
+	n, at, offset := l.near(seq + 1)
+	l.mu.Unlock()
+	f, err := durable.OpenReader(filePath(l.path, n), l.o.durable())
 	if err != nil {
 		return types.Hash{}, err
 	}
 	defer f.Close()
 	for raw, err := range f.Records(offset) {
 		if err != nil {
-			return types.Hash{}, explainOpen(l.path, locate(l.path, l.o, file, err))
+			return types.Hash{}, explainOpen(l.path, locate(l.path, l.o, n, err))
 		}
 		if at == seq+1 && len(raw.Payload) >= len(types.Hash{}) {
 			return types.Hash(raw.Payload[:len(types.Hash{})]), nil
 		}
 		at++
 	}
-	return types.Hash{}, explainOpen(l.path, &Broken{at, filePath(l.path, file), f.Size(), "the file ends before this record"})
+	return types.Hash{}, explainOpen(l.path, &Broken{at, filePath(l.path, n), f.Size(), "the file ends before this record"})
+}
+
+// near returns the file that holds the record seq, and number and offset of a
+// record there from which it can be reached.
+func (l *Log) near(seq uint64) (file int, at uint64, offset int64) {
+	file = fileOf(l.headers, seq)
+	at, offset = l.headers[file-1].Seq, durable.FirstOffset
+	if file == len(l.headers) {
+		mark := (seq - at) / markEvery
+		return file, at + mark*markEvery, l.marks[mark]
+	}
+	return file, at, offset
 }
 
 // Records yields every record of the log, from the first file on, checked.

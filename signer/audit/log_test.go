@@ -140,7 +140,7 @@ func TestOpenRefuses(t *testing.T) {
 				l.Close()
 				t.Fatal("it opened")
 			}
-			if c.fault != "" && !errors.Is(err, c.fault) || !strings.Contains(err.Error(), c.want) {
+			if c.fault != "" && !errors.Is(err, c.fault) || !IsTerminal(err) || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v; want %s and %q", err, c.fault, c.want)
 			}
 			var found [][]byte
@@ -364,5 +364,39 @@ func TestBrokenDiskEndsTheLog(t *testing.T) {
 	}
 	if l.Head() != heads[2] {
 		t.Fatalf("an entry that failed is the head: %v", l.Head())
+	}
+}
+
+func TestLast(t *testing.T) {
+	all, heads := smallLog(t)
+	for n := range len(heads) + 3 {
+		disk := diskOf(all)
+		last, r, err := Last(t.Context(), logPath, n, Options{FS: disk})
+		if err != nil || len(last) != min(n, len(heads)) {
+			t.Fatalf("last %d: %d records, %v", n, len(last), err)
+		}
+		for i, record := range last {
+			if record.Head != heads[len(heads)-len(last)+i] {
+				t.Fatalf("last %d: record %d is %v", n, i, record.Head)
+			}
+		}
+		l := need[*Log](t)(Open(logPath, testNet, Options{FS: disk}))
+		next := need[Head](t)(l.Append(testEntry(0)))
+		for record, err := range r.Records(t.Context()) {
+			if err != nil || record.Head != next {
+				t.Fatalf("%v, %v", record.Head, err)
+			}
+		}
+	}
+	hurt := append([][]byte{}, all...)
+	hurt[2] = append([]byte{}, all[2]...)
+	hurt[2][len(hurt[2])-1] ^= 1
+	last, _, err := Last(t.Context(), logPath, 2, Options{FS: diskOf(hurt)})
+	wantBroken(t, err, 13, "checksum")
+	if len(last) != 2 || last[1].Head != heads[12] {
+		t.Fatalf("%d records before the broken one", len(last))
+	}
+	if _, _, err := Last(t.Context(), logPath, 2, Options{FS: durabletest.New()}); !errors.Is(err, ErrMissing) {
+		t.Fatal(err)
 	}
 }

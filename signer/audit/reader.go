@@ -268,6 +268,33 @@ func From(path string, seq uint64, o Options) (*Reader, error) {
 	return readFrom(path, o, fileOf(list, seq)), nil
 }
 
+// Last returns the last n records, or all, and the reader that found them, which
+// goes on behind them. With an error they are the last ones before it.
+func Last(ctx context.Context, path string, n int, o Options) (last []Record, r *Reader, err error) {
+	list, err := headers(path, o)
+	if err != nil && !errors.Is(err, ErrBroken) {
+		return nil, nil, err
+	}
+	for file := max(1, len(list)); ; file-- {
+		r, last = readFrom(path, o, file), nil
+		for record, err := range r.Records(ctx) {
+			if err != nil {
+				return tailOf(last, n), r, err
+			}
+			if last = append(last, record); len(last) > 2*n+1000 {
+				last = tailOf(last, n)
+			}
+		}
+		if last = tailOf(last, n); len(last) == n || file == 1 {
+			return last, r, nil
+		}
+	}
+}
+
+func tailOf(list []Record, n int) []Record {
+	return append([]Record(nil), list[max(0, len(list)-n):]...)
+}
+
 func missing(path string) error {
-	return fault(ErrMissing, "the audit log %s is missing: restore it from where it was moved to, or begin a new one with `qcity audit create` and keep in mind what is lost: %w", path, fs.ErrNotExist)
+	return fault(ErrMissing, "the audit log %s is missing: restore it from where it was moved to; if it is lost for good, or was never made, begin a new one with `qcity audit create`", path)
 }

@@ -27,16 +27,16 @@ type VerifyOptions struct {
 // Report says what was found: of a broken log, up to the first broken record.
 type Report struct {
 	Network    types.Hash `json:"network"`
-	Files      []FileID   `json:"files"`      // in their order
-	From       *Head      `json:"from"`       // of an export that begins later: the record before its first entry, taken on trust
-	Entries    uint64     `json:"entries"`    // records that are no headers
-	Head       Head       `json:"head"`       // the last good record
-	First      time.Time  `json:"first"`      // time of the first entry; zero if there is none
-	Last       time.Time  `json:"last"`       // and of the last
-	StepsBack  uint64     `json:"stepsBack"`  // entries whose time is before that of the one before: the clock was set back
-	Unfinished int64      `json:"unfinished"` // bytes at the end of a record that was never acknowledged
-	Anchors    int        `json:"anchors"`    // anchors found
-	Anchored   *Head      `json:"anchored"`   // the highest of them
+	Files      []FileID   `json:"files"`          // in their order
+	From       *Head      `json:"from"`           // of an export that begins later: the record before its first entry, taken on trust
+	Entries    uint64     `json:"entries"`        // records that are no headers
+	Head       Head       `json:"head"`           // the last good record
+	First      time.Time  `json:"first,omitzero"` // time of the first entry; zero if there is none
+	Last       time.Time  `json:"last,omitzero"`  // and of the last
+	StepsBack  uint64     `json:"stepsBack"`      // entries whose time is before that of the one before: the clock was set back
+	Unfinished int64      `json:"unfinished"`     // bytes at the end of a record that was never acknowledged
+	Anchors    int        `json:"anchors"`        // anchors found
+	Anchored   *Head      `json:"anchored"`       // the highest of them
 }
 
 // Verify checks every record of the log at path, the chain of their hashes across
