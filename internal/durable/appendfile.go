@@ -273,7 +273,7 @@ func (a *AppendFile) Records(offset int64) iter.Seq2[Record, error] {
 			yield(Record{}, fmt.Errorf("reading %s: no record can be at offset %d of %d bytes", a.path, offset, size))
 			return
 		}
-		r := bufio.NewReaderSize(io.NewSectionReader(a.f, offset, size-offset), 1<<16)
+		r := bufio.NewReaderSize(io.NewSectionReader(a.f, offset, size-offset), int(min(size-offset, 1<<16)))
 		for at := offset; at < size; {
 			payload, err := readRecord(r, at, size, a.o.MaxRecord)
 			if err != nil {

@@ -79,7 +79,8 @@ func TestExport(t *testing.T) {
 // TestExportEveryFlippedBit: each is found at its line, at the end of the log, too,
 // as a line has its own hash.
 func TestExportEveryFlippedBit(t *testing.T) {
-	all, _ := smallLog(t)
+	t.Parallel()
+	all, _ := logOf(t, 1)
 	good := export(t, all, 0)
 	line, start := uint64(0), int64(0)
 	for i, c := range good {

@@ -12,27 +12,31 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// smallLog is a log of three files and its heads.
+// smallLog is a log of three files with three entries each, and its heads.
 func smallLog(t *testing.T) (all [][]byte, heads []Head) {
 	t.Helper()
+	return logOf(t, 3)
+}
+
+// logOf is a log of three files and its heads.
+func logOf(t *testing.T, perFile int) (all [][]byte, heads []Head) {
+	t.Helper()
 	disk, l := memLog(t, Options{})
-	heads = append(heads, l.Head())
-	for i := range 9 {
-		if i == 3 || i == 6 {
+	for i := range 3 * perFile {
+		if i == perFile || i == 2*perFile {
 			if err := l.Rotate(testEntry(i).Time); err != nil {
 				t.Fatal(err)
 			}
 		}
 		need[Head](t)(l.Append(testEntry(i)))
 	}
-	heads = heads[:0]
 	for r, err := range l.Records(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		heads = append(heads, r.Head)
 	}
-	if all = files(disk); len(all) != 3 || len(heads) != 14 {
+	if all = files(disk); len(all) != 3 || len(heads) != 3*perFile+5 {
 		t.Fatalf("%d files, %d records", len(all), len(heads))
 	}
 	return all, heads
@@ -41,7 +45,8 @@ func smallLog(t *testing.T) (all [][]byte, heads []Head) {
 // TestEveryFlippedBit flips every bit of every file. Each is found, at the record
 // it is in; the file's own header is at offset 0.
 func TestEveryFlippedBit(t *testing.T) {
-	all, heads := smallLog(t)
+	t.Parallel()
+	all, heads := logOf(t, 1)
 	seq := uint64(0) // of the file's first record
 	bits := 0
 	for n, good := range all {
@@ -84,7 +89,8 @@ func TestEveryFlippedBit(t *testing.T) {
 // one that follows it, but for those of the last record: nothing follows that,
 // so only a head or an anchor shows them.
 func TestEveryFlippedBitWithRightChecksums(t *testing.T) {
-	all, heads := smallLog(t)
+	t.Parallel()
+	all, heads := logOf(t, 1)
 	last := heads[len(heads)-1]
 	seq, hidden := uint64(0), 0
 	for n, good := range all {
@@ -295,16 +301,16 @@ func TestVerifyStops(t *testing.T) {
 
 // TestProgress: it grows, and ends at the whole.
 func TestProgress(t *testing.T) {
-	disk, l := memLog(t, Options{FileSize: 1 << 20})
-	fill(t, l, 10_000)
+	path := t.TempDir() + "/audit.log"
+	size := writeLog(t, path, 10_000)
 	last, calls := int64(0), 0
-	need[Report](t)(verify(t, disk, VerifyOptions{Progress: func(done, of int64) {
+	need[Report](t)(Verify(t.Context(), path, VerifyOptions{Progress: func(done, of int64) {
 		if calls++; done < last || done > of {
 			t.Fatalf("%d of %d after %d", done, of, last)
 		}
 		last = done
 	}}))
-	if calls < 3 {
-		t.Fatalf("%d calls", calls)
+	if calls < 3 || last > size || last < size-100 {
+		t.Fatalf("%d calls, the last at %d of %d", calls, last, size)
 	}
 }
