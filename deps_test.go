@@ -54,7 +54,8 @@ var rooms = map[string][]string{
 
 	"signer/worker": {},
 	"signer/pkcs11": {"signer/worker"},
-	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker"},
+	"signer/audit":  {"node/types", "internal/durable"}, // who verifies a log needs nothing else of the signer
+	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},

@@ -92,6 +92,10 @@ type Signer struct {
 	// Journal is the file of everything ever signed. It is trusted, must never
 	// be copied to a second signer, rolled back or deleted.
 	Journal string `toml:"journal"`
+	// Audit is the file of the audit log: what was asked of the signer and what it
+	// did, each entry bound to all before it. It goes on in files of the same name
+	// with .2, .3 … behind. Empty: audit.log beside the journal.
+	Audit string `toml:"audit"`
 	// Module is the PKCS#11 library of the HSM's vendor.
 	Module string `toml:"module"`
 	// Worker is the qcity-p11 program. Empty: beside this program.
@@ -169,6 +173,17 @@ func (c *Config) Path(p string) string {
 		return p
 	}
 	return filepath.Join(c.dir, p)
+}
+
+// AuditLog returns the path of the signer's audit log; "" if it has no journal either.
+func (c *Config) AuditLog() string {
+	switch {
+	case c.Signer.Audit != "":
+		return c.Path(c.Signer.Audit)
+	case c.Signer.Journal != "":
+		return filepath.Join(filepath.Dir(c.Path(c.Signer.Journal)), "audit.log")
+	}
+	return ""
 }
 
 // NetworkName resolves Network for LoadNetwork.

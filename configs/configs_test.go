@@ -95,6 +95,27 @@ func TestConfigRoundTrip(t *testing.T) {
 	}
 }
 
+// TestAuditLog: it is named, or lies beside the journal.
+func TestAuditLog(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "",
+		"[signer]\njournal = \"signer/journal\"\n":                         "signer/audit.log",
+		"[signer]\njournal = \"signer/journal\"\naudit = \"log/signer\"\n": "log/signer",
+	} {
+		file := write(t, text)
+		c, err := Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want != "" {
+			want = filepath.Join(filepath.Dir(file), want)
+		}
+		if got := c.AuditLog(); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestCPUList(t *testing.T) {
 	for _, c := range []struct {
 		text string

@@ -74,7 +74,7 @@ func OpenAppendFile(path string, o Options) (*AppendFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	if err := a.readHeader(); err != nil {
+	if err := a.openHeader(); err != nil {
 		return nil, errors.Join(err, a.f.Close())
 	}
 	return a, nil
@@ -140,7 +140,11 @@ func (a *AppendFile) readHeader() error {
 	if _, err := a.f.ReadAt(h[:], 0); err != nil {
 		return fmt.Errorf("opening %s: %w", a.path, err)
 	}
-	if err := checkHeader(a.path, h[:], a.o); err != nil {
+	return checkHeader(a.path, h[:], a.o)
+}
+
+func (a *AppendFile) openHeader() error {
+	if err := a.readHeader(); err != nil {
 		return err
 	}
 	// A process that was killed may have written what we now read from the
@@ -269,7 +273,7 @@ func (a *AppendFile) Records(offset int64) iter.Seq2[Record, error] {
 			yield(Record{}, fmt.Errorf("reading %s: no record can be at offset %d of %d bytes", a.path, offset, size))
 			return
 		}
-		r := bufio.NewReaderSize(io.NewSectionReader(a.f, offset, size-offset), 1<<16)
+		r := bufio.NewReaderSize(io.NewSectionReader(a.f, offset, size-offset), int(min(size-offset, 1<<16)))
 		for at := offset; at < size; {
 			payload, err := readRecord(r, at, size, a.o.MaxRecord)
 			if err != nil {

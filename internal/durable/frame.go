@@ -36,6 +36,16 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%s is damaged at offset %d: %s", e.Path, e.Offset, e.Reason)
 }
 
+// VersionError: the file says that its payloads have another format.
+type VersionError struct {
+	Path      string
+	Got, Want uint16
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("%s has format version %d, this program reads version %d: use the program version that wrote it", e.Path, e.Got, e.Want)
+}
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(offset int64, payload []byte) uint32 {
@@ -63,8 +73,7 @@ func checkHeader(path string, got []byte, o Options) error {
 	case bytes.Equal(got, want):
 		return nil
 	case bytes.Equal(got[:6], want[:6]):
-		return fmt.Errorf("%s has format version %d, this program reads version %d: use the program version that wrote it",
-			path, binary.LittleEndian.Uint16(got[6:]), o.Version)
+		return &VersionError{path, binary.LittleEndian.Uint16(got[6:]), o.Version}
 	default:
 		return &CorruptError{path, 0, fmt.Sprintf("its header is %x, expected %x (%q)", got, want, want[:6])}
 	}

@@ -85,18 +85,27 @@ func (l *Log) rewrite(offset int64) error {
 }
 
 func (l *Log) cutTail(c *CorruptError) error {
-	a := l.file
+	n, err := l.file.tornTail(c)
+	if err != nil {
+		return err
+	}
+	l.torn = n
+	return l.file.Truncate(c.Offset)
+}
+
+// tornTail returns how many bytes a crash left of the record that c reports,
+// or c itself, with more of a reason, where no crash explains it.
+func (a *AppendFile) tornTail(c *CorruptError) (int64, error) {
 	// One byte more than a record can have is enough to tell that it is not one.
 	tail := make([]byte, min(a.size-c.Offset, int64(frameSize+a.o.MaxRecord+1)))
 	if _, err := a.f.ReadAt(tail, c.Offset); err != nil {
-		return a.readFailure(c.Offset, err)
+		return 0, a.readFailure(c.Offset, err)
 	}
 	if why := torn(tail, c.Offset, a.o.MaxRecord); why != "" {
 		c.Reason += ", and " + why
-		return c
+		return 0, c
 	}
-	l.torn = int64(len(tail))
-	return a.Truncate(c.Offset)
+	return int64(len(tail)), nil
 }
 
 // TornBytes returns how many bytes of an interrupted, never acknowledged
