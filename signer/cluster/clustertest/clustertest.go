@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -120,4 +122,17 @@ func Insist(ctx context.Context, box *cluster.Claims, c cluster.Claim, ambiguous
 // Seal signs and seals a claim on a box.
 func Seal(ctx context.Context, box *cluster.Claims, k *Key, c cluster.Claim) ([64]byte, error) {
 	return box.Seal(ctx, c, k.Sign(c.Digest))
+}
+
+// ReportPercentiles reports p50, p99 and the highest of times, in milliseconds, to a
+// benchmark's ReportMetric.
+func ReportPercentiles(report func(float64, string), times []time.Duration) {
+	if len(times) == 0 {
+		return
+	}
+	slices.Sort(times)
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	report(ms(times[len(times)/2]), "p50-ms")
+	report(ms(times[len(times)*99/100]), "p99-ms")
+	report(ms(times[len(times)-1]), "max-ms")
 }
