@@ -1,0 +1,304 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"pgregory.net/rapid"
+
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/cluster"
+	"qcitycoin.org/qcity/signer/cluster/clustertest"
+)
+
+func config(k *clustertest.Key) cluster.Config {
+	return cluster.Config{Network: types.Hash{7}, Keys: []types.PublicKey{k.PublicKey}, Name: "box"}
+}
+
+func start(t *testing.T, k *clustertest.Key, f *fakeEtcd, d *cluster.Disk) *cluster.Claims {
+	t.Helper()
+	return cluster.Start(t.Context(), config(k), f, d)
+}
+
+func mustClaim(t *testing.T, b *cluster.Claims, c cluster.Claim) {
+	t.Helper()
+	if _, err := b.Claim(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestClaimProperty: three boxes claim and seal what they like, answers are lost
+// before and after they were acted on, boxes crash and come back with what their disk has. No
+// two claims that were let pass contradict each other, and no height has two signatures.
+func TestClaimProperty(t *testing.T) {
+	k := clustertest.NewKey()
+	rapid.Check(t, func(rt *rapid.T) {
+		f := newFake()
+		disks := [3]*cluster.Disk{{}, {}, {}}
+		var boxes [3]*cluster.Claims
+		c := config(k)
+		// Nothing waits: an answer that is lost ends the call.
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := range boxes {
+			boxes[i] = cluster.Start(t.Context(), c, f, disks[i])
+		}
+		passed := map[cluster.Claim]bool{}
+		seals := map[cluster.Claim][64]byte{}
+		var top uint32 = 100
+		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			f.fault = func() fault { return fault(rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(rt, "fault")) }
+			i := rapid.IntRange(0, 2).Draw(rt, "box")
+			height := top + 10*uint32(rapid.IntRange(-3, 2).Draw(rt, "height"))
+			branch := rapid.IntRange(0, 1).Draw(rt, "branch")
+			cl := k.Block(height, branch)
+			if rapid.Bool().Draw(rt, "vote") {
+				cl = k.Vote(height-10*uint32(rapid.IntRange(1, 4).Draw(rt, "back")), height, branch)
+			}
+			switch rapid.IntRange(0, 5).Draw(rt, "what") {
+			case 0:
+				boxes[i] = cluster.Start(t.Context(), c, f, disks[i])
+			default:
+				seal, err := boxes[i].Claim(ctx, cl)
+				if cluster.IsTerminal(err) {
+					rt.Fatal(err)
+				}
+				if err != nil {
+					continue
+				}
+				passed[cl], top = true, max(top, height)
+				if seal == nil {
+					sig, err := clustertest.Seal(ctx, boxes[i], k, cl)
+					if err != nil {
+						continue
+					}
+					seal = &sig
+				}
+				if old, ok := seals[cl]; ok && old != *seal {
+					rt.Fatalf("%v has two signatures", cl)
+				}
+				seals[cl] = *seal
+			}
+		}
+		if bad := contradiction(passed); bad != nil {
+			rt.Fatal(bad)
+		}
+		if f.readOnly > 0 {
+			rt.Fatalf("%d questions could be answered without the log", f.readOnly)
+		}
+	})
+}
+
+// contradiction judges what was let pass by the rules of the chain alone.
+func contradiction(passed map[cluster.Claim]bool) error {
+	for a := range passed {
+		for b := range passed {
+			if a == b || a.Kind != b.Kind {
+				continue
+			}
+			if a.Kind == cluster.Block && a.Height == b.Height {
+				return errors.New("two blocks at one height")
+			}
+			if a.Kind == cluster.Vote {
+				link := func(c cluster.Claim) consensus.Link {
+					return consensus.Link{Source: c.Source, Target: consensus.Checkpoint{Height: c.Height, ID: c.Digest}}
+				}
+				if err := consensus.Conflict(link(a), link(b)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// TestAnswersNotBelieved: an answer whose head is wrong is refused whatever it
+// says, and so is everything after it.
+func TestAnswersNotBelieved(t *testing.T) {
+	for name, c := range map[string]struct {
+		head func(*pb.ResponseHeader)
+		want cluster.ErrorKind
+	}{
+		"revision of before": {func(h *pb.ResponseHeader) { h.Revision-- }, cluster.ErrRolledBack},
+		"revision far below": {func(h *pb.ResponseHeader) { h.Revision = 1 }, cluster.ErrRolledBack},
+		"other cluster":      {func(h *pb.ResponseHeader) { h.ClusterId = 2 }, cluster.ErrMisconfigured},
+		"unknown member":     {func(h *pb.ResponseHeader) { h.MemberId = 9 }, cluster.ErrMisconfigured},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, f := clustertest.NewKey(), newFake()
+			b := start(t, k, f, &cluster.Disk{})
+			mustClaim(t, b, k.Block(10, 0))
+			f.head = c.head
+			_, err := b.Claim(t.Context(), k.Block(20, 0))
+			if !errors.Is(err, c.want) || !cluster.IsTerminal(err) {
+				t.Fatalf("%v, want %s", err, c.want)
+			}
+			f.head = nil
+			if _, again := b.Claim(t.Context(), k.Block(10, 0)); !errors.Is(again, err) {
+				t.Errorf("went on with %v", again)
+			}
+			if _, again := b.Known(t.Context()); !errors.Is(again, err) {
+				t.Errorf("went on with %v", again)
+			}
+		})
+	}
+}
+
+// TestClaimGone: the revision is high enough, but a claim that was seen is gone,
+// whoever made it.
+func TestClaimGone(t *testing.T) {
+	for _, cached := range []bool{true, false} {
+		k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
+		other, b := start(t, k, f, &cluster.Disk{}), start(t, k, f, disk)
+		mustClaim(t, other, k.Block(10, 0))
+		old := make(map[string]*mvccpb.KeyValue)
+		for name, kv := range f.keys {
+			old[name] = kv
+		}
+		mustClaim(t, other, k.Block(20, 0))
+		if _, err := b.Known(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.keys, f.rev = old, f.rev+1000
+		if !cached {
+			b = start(t, k, f, disk)
+		}
+		if _, err := b.Claim(t.Context(), k.Block(30, 0)); !errors.Is(err, cluster.ErrRolledBack) {
+			t.Errorf("cached %v: %v", cached, err)
+		}
+	}
+}
+
+// TestPinBeforeRelease: what rests on an answer comes out only when the pin on
+// disk has its revision.
+func TestPinBeforeRelease(t *testing.T) {
+	k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
+	b := start(t, k, f, disk)
+	for h := uint32(10); h <= 50; h += 10 {
+		c := k.Block(h, 0)
+		disk.Fail = errors.New("no space")
+		if _, err := b.Claim(t.Context(), c); !errors.Is(err, cluster.ErrUnavailable) || !errors.Is(err, disk.Fail) {
+			t.Fatalf("claim: %v", err)
+		}
+		disk.Fail = nil
+		mustClaim(t, b, c)
+		if disk.Revision() != f.rev {
+			t.Fatalf("claimed at revision %d, the pin on disk has %d", f.rev, disk.Revision())
+		}
+		disk.Fail = errors.New("no space")
+		if sig, err := clustertest.Seal(t.Context(), b, k, c); !errors.Is(err, cluster.ErrUnavailable) || sig != [64]byte{} {
+			t.Fatalf("seal: %v", err)
+		}
+		disk.Fail = nil
+		if _, err := clustertest.Seal(t.Context(), b, k, c); err != nil || disk.Revision() != f.rev {
+			t.Fatalf("sealed at revision %d, the pin on disk has %d: %v", f.rev, disk.Revision(), err)
+		}
+	}
+}
+
+// TestPatience: without an answer the question is asked again, the same, until
+// patience ends; the caller may ask further.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, f := clustertest.NewKey(), newFake()
+		b := start(t, k, f, &cluster.Disk{})
+		asked := 0
+		f.fault = func() fault { asked++; return lostAfter }
+		begin := time.Now()
+		_, err := b.Claim(t.Context(), k.Block(10, 0))
+		if took := time.Since(begin); !errors.Is(err, cluster.ErrUnavailable) || took != 5*time.Second || asked < 5 {
+			t.Fatalf("after %v and %d questions: %v", took, asked, err)
+		}
+		f.fault = nil
+		if _, err := b.Claim(t.Context(), k.Block(10, 1)); err != nil {
+			t.Fatal(err) // only the question what is there was lost
+		}
+		f.fault = func() fault { return lostAfter }
+		if _, err := b.Claim(t.Context(), k.Block(20, 0)); !errors.Is(err, cluster.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		f.fault = nil
+		var conflict *cluster.Conflict
+		if _, err := b.Claim(t.Context(), k.Block(20, 1)); !errors.As(err, &conflict) || conflict.Winner != k.Block(20, 0).Digest {
+			t.Fatalf("another payload after an ambiguous answer: %v", err)
+		}
+		mustClaim(t, b, k.Block(20, 0))
+	})
+}
+
+// TestDamagedRecords: what no signer wrote is refused, and stops everything.
+func TestDamagedRecords(t *testing.T) {
+	k := clustertest.NewKey()
+	for name, text := range map[string]string{
+		"claim": "", "last": "{}", "claim ": `{"digest":"00"}`, "last ": k.Block(10, 0).Digest.String(),
+		"seal": "", "seal ": strings.Repeat("0", 128), "seal  ": strings.Repeat("A", 128), "last  ": `{"height":10,"digest":"` + k.Block(10, 0).Digest.String() + `" }`,
+	} {
+		f := newFake()
+		b := start(t, k, f, &cluster.Disk{})
+		mustClaim(t, b, k.Block(10, 0))
+		if _, err := clustertest.Seal(t.Context(), b, k, k.Block(10, 0)); err != nil {
+			t.Fatal(err)
+		}
+		b = start(t, k, f, &cluster.Disk{})
+		for key, kv := range f.keys {
+			if strings.HasSuffix(key, "/"+strings.TrimSpace(name)) {
+				f.keys[key] = &mvccpb.KeyValue{Key: kv.GetKey(), Value: []byte(text), CreateRevision: kv.GetCreateRevision(), ModRevision: kv.GetModRevision()}
+			}
+		}
+		if _, err := b.Claim(t.Context(), k.Block(10, 0)); !errors.Is(err, cluster.ErrDamaged) {
+			t.Errorf("%s as %q: %v", name, text, err)
+		}
+	}
+}
+
+// TestNoSuchClaim: bugs of a caller are named, and nothing is asked.
+func TestNoSuchClaim(t *testing.T) {
+	k, f := clustertest.NewKey(), newFake()
+	b := start(t, k, f, &cluster.Disk{})
+	with := func(change func(*cluster.Claim)) cluster.Claim {
+		c := k.Block(10, 0)
+		change(&c)
+		return c
+	}
+	for _, c := range []cluster.Claim{
+		with(func(c *cluster.Claim) { c.Kind = "cheque" }),
+		with(func(c *cluster.Claim) { c.Digest = types.Hash{} }),
+		with(func(c *cluster.Claim) { c.Source.Height = 1 }),
+		clustertest.NewKey().Block(10, 0),
+	} {
+		if _, err := b.Claim(t.Context(), c); !errors.Is(err, cluster.ErrMisconfigured) {
+			t.Errorf("%v: %v", c, err)
+		}
+	}
+	if f.rev != 1 {
+		t.Error("etcd was asked")
+	}
+}
+
+// TestKnown: what each key has, and nothing for what it never did.
+func TestKnown(t *testing.T) {
+	k, f := clustertest.NewKey(), newFake()
+	b := start(t, k, f, &cluster.Disk{})
+	if known, err := b.Known(t.Context()); err != nil || len(known) != 0 {
+		t.Fatalf("%v, %v", known, err)
+	}
+	v := k.Vote(10, 20, 0)
+	mustClaim(t, b, k.Block(10, 0))
+	mustClaim(t, b, k.Block(20, 0))
+	mustClaim(t, b, v)
+	want := []cluster.Mark{
+		{Kind: cluster.Block, Key: k.PublicKey, Height: 20, Digest: k.Block(20, 0).Digest},
+		{Kind: cluster.Vote, Key: k.PublicKey, Height: 20, Source: v.Source, Digest: v.Digest},
+	}
+	if known, err := start(t, k, f, &cluster.Disk{}).Known(t.Context()); err != nil || !slices.Equal(known, want) {
+		t.Fatalf("%v, %v, want %v", known, err, want)
+	}
+}

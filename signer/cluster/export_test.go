@@ -1,0 +1,51 @@
+package cluster
+
+import (
+	"context"
+	"io/fs"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Disk keeps the file of a pin for tests.
+type Disk struct {
+	Data []byte
+	Fail error
+}
+
+func (d *Disk) write(_ string, data []byte, _ fs.FileMode) error {
+	if d.Fail == nil {
+		d.Data = data
+	}
+	return d.Fail
+}
+
+// Revision is what the file says.
+func (d *Disk) Revision() int64 {
+	s, err := decodeState(d.Data)
+	if err != nil {
+		panic(err)
+	}
+	return s.Revision
+}
+
+// Start returns the Claims of a box with this disk, without asking the cluster, as
+// after a crash. An empty disk has joined cluster 1 with members 1, 2 and 3.
+func Start(ctx context.Context, c Config, kv clientv3.KV, d *Disk) *Claims {
+	s := state{Network: c.Network, Cluster: 1, Members: []id{1, 2, 3}}
+	if d.Data != nil {
+		var err error
+		if s, err = decodeState(d.Data); err != nil {
+			panic(err)
+		}
+	}
+	client := clientv3.NewCtxClient(ctx)
+	client.KV = kv
+	p := newPin("pin", s)
+	p.write = d.write
+	c = c.withDefaults()
+	return &Claims{
+		config: c, client: client, names: newNames(c.Prefix, c.Network), pin: p, log: c.Log,
+		turn: turn{changed: make(chan struct{})}, heads: make(map[slot]head),
+	}
+}
