@@ -36,6 +36,17 @@ const (
 	RuleFloor Rule = "below-floor"
 	// RuleOnePerSlot: another key of this daemon has signed this slot.
 	RuleOnePerSlot Rule = "one-signature-per-slot"
+	// RuleHalted: signing is halted until two people resume it.
+	RuleHalted Rule = "halted"
+	// RuleUnseen: since the signer's start no node has told it what the chain shows
+	// of its keys (Seen); temporary.
+	RuleUnseen Rule = "chain-unseen"
+	// RuleAhead: the height is above any that the chain can have reached by now.
+	RuleAhead Rule = "height-ahead"
+	// RuleAnchor: the block does not carry the end of the signer's audit log.
+	RuleAnchor Rule = "audit-anchor"
+	// RuleCluster: a box with the same key has claimed something else, or more.
+	RuleCluster Rule = "cluster-claim"
 	// RuleAbandoned: this key's claim on the slot was given up in favour of
 	// another key of this daemon.
 	RuleAbandoned Rule = "claim-abandoned"

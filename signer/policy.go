@@ -67,9 +67,29 @@ func (p *policy) clock(prop *consensus.Proposal, now time.Time) error {
 	if err := p.future(&prop.Header, now); err != nil {
 		return err
 	}
+	if err := p.ahead(prop.Height, now); err != nil {
+		return err
+	}
 	limit := staleWindows * int64(p.network.SlotCloseSeconds)
 	if age := now.Unix() - int64(prop.Parent.Time); age > limit {
 		return refuse(RuleStale, "the parent's time is %d s ago, more than %d s: check both clocks", age, limit)
+	}
+	return nil
+}
+
+// voteClock is clock for a vote.
+func (p *policy) voteClock(b *consensus.Ballot, now time.Time) error {
+	if err := p.future(&b.Block.Header, now); err != nil {
+		return err
+	}
+	return p.ahead(b.Target.Height, now)
+}
+
+// ahead refuses a height that no chain can have reached. A key that signed it
+// could not sign anything below it any more.
+func (p *policy) ahead(height uint32, now time.Time) error {
+	if most := p.network.HighestHeight(now.Unix()); uint64(height) > most {
+		return refuse(RuleAhead, "height %d, but the chain cannot be higher than %d by this clock: check it, and the node", height, most)
 	}
 	return nil
 }

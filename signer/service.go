@@ -2,16 +2,15 @@ package signer
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"maps"
-	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/audit"
+	"qcitycoin.org/qcity/signer/cluster"
 )
 
 // Token makes signatures. It is the one thing here that is given a digest, and
@@ -22,6 +21,24 @@ type Token interface {
 	Sign(ctx context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error)
 	// Ready returns nil when Sign for this key can be expected to work, or why not.
 	Ready(key types.PublicKey) error
+	// Reset lets the token be used again after a person has looked into why it was
+	// not.
+	Reset(ctx context.Context) error
+}
+
+// Audit is the log of what the service did: an *audit.Log. What it has not
+// written is not released.
+type Audit interface {
+	Append(audit.Entry) (audit.Head, error)
+	Head() audit.Head
+	HashAt(seq uint64) (types.Hash, error)
+}
+
+// Claims are what boxes that hold the same keys have in common: a
+// *cluster.Claims.
+type Claims interface {
+	Claim(context.Context, cluster.Claim) (seal *[64]byte, err error)
+	Seal(context.Context, cluster.Claim, [64]byte) ([64]byte, error)
 }
 
 // RateLimit bounds how fast new signatures are made; repeats are free.
@@ -30,49 +47,58 @@ type RateLimit struct {
 	Burst     int
 }
 
-// ServiceConfig is what a Service needs. All fields are required.
+// ServiceConfig is what a Service needs. All fields but Claims and HaltFile are
+// required.
 type ServiceConfig struct {
 	Network *consensus.Network
 	Journal *Journal
 	Token   Token
+	Audit   Audit
+	Claims  Claims            // nil: no other box has these keys
 	Keys    []types.PublicKey // the daemon's own
 	Limit   RateLimit
-	Clock   func() time.Time
-	Log     *slog.Logger
+	// HaltFile is where a halt outlives the process; empty: it does not.
+	HaltFile string
+	Clock    func() time.Time
+	Log      *slog.Logger
 }
 
-// Service decides what is signed. Requests are served one after the other.
+// Service decides what is signed. Requests for one key are served one after the
+// other, those for different keys side by side.
 type Service struct {
 	policy  policy
 	journal *Journal
 	token   Token
+	claims  Claims
 	keys    []types.PublicKey
+	turns   map[types.PublicKey]chan struct{} // mutexes that can be given up on
 	clock   func() time.Time
-	log     *slog.Logger
-
-	turn chan struct{} // a mutex that can be given up on
-
-	mu       sync.Mutex
-	refusals map[Rule]uint64
-	signed   uint64
+	brake   *brake
+	books
 }
 
 // NewService returns a Service; it starts nothing.
-func NewService(c ServiceConfig) *Service {
-	keys := make(map[types.PublicKey]bool)
+func NewService(c ServiceConfig) (*Service, error) {
+	b, err := openBrake(c.HaltFile)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		policy:  policy{c.Network, make(map[types.PublicKey]bool), rate.NewLimiter(rate.Limit(c.Limit.PerSecond), c.Limit.Burst)},
+		journal: c.Journal,
+		token:   c.Token,
+		claims:  c.Claims,
+		keys:    c.Keys,
+		turns:   make(map[types.PublicKey]chan struct{}),
+		clock:   c.Clock,
+		brake:   b,
+		books:   newBooks(c.Audit, c.Clock, c.Log),
+	}
 	for _, k := range c.Keys {
-		keys[k] = true
+		s.policy.keys[k] = true
+		s.turns[k] = make(chan struct{}, 1)
 	}
-	return &Service{
-		policy:   policy{c.Network, keys, rate.NewLimiter(rate.Limit(c.Limit.PerSecond), c.Limit.Burst)},
-		journal:  c.Journal,
-		token:    c.Token,
-		keys:     c.Keys,
-		clock:    c.Clock,
-		log:      c.Log,
-		turn:     make(chan struct{}, 1),
-		refusals: make(map[Rule]uint64),
-	}
+	return s, nil
 }
 
 // SignSlot checks a request and returns the one signature there is, or will
@@ -80,163 +106,12 @@ func NewService(c ServiceConfig) *Service {
 // (ask again) or ErrInternal. When ctx ends the token may still finish, but
 // nothing is released: asking again is safe and is the right thing to do.
 func (s *Service) SignSlot(ctx context.Context, r Request) (Response, error) {
-	return s.serve(ctx, subject{"block", r.Height, r.Index}, func() (*task, error) { return s.block(&r) })
+	return s.serve(ctx, subject{audit.KindBlock, r.Height}, r.Index, func() (*task, error) { return s.block(&r) })
 }
 
 // Attest does for a vote what SignSlot does for a block.
 func (s *Service) Attest(ctx context.Context, r VoteRequest) (Response, error) {
-	return s.serve(ctx, subject{"vote", r.Target.Height, r.Index}, func() (*task, error) { return s.vote(&r) })
-}
-
-// subject says in the log what a request is about.
-type subject struct {
-	kind   string
-	height uint32
-	index  uint8
-}
-
-// task is a request that the rules of the chain let pass, and the journal's part
-// in it: all that blocks and votes differ in.
-type task struct {
-	key    types.PublicKey
-	digest types.Hash
-	clock  func(now time.Time) error
-	sealed func() (sig [64]byte, ok bool, err error)
-	claim  func() (seal *[64]byte, err error)
-	seal   func(sig [64]byte) ([64]byte, error)
-}
-
-func (s *Service) block(r *Request) (*task, error) {
-	prop, err := r.parse()
-	if err != nil {
-		return nil, err
-	}
-	key, err := s.policy.consensus(prop)
-	if err != nil {
-		return nil, err
-	}
-	j, c := s.journal, &Claim{
-		Height: r.Height, Key: key, Digest: s.policy.network.Digest(prop),
-		Header: prop.Header, CoinOnline: r.CoinOnline,
-	}
-	return &task{
-		key: key, digest: c.Digest,
-		clock:  func(now time.Time) error { return s.policy.clock(prop, now) },
-		sealed: func() ([64]byte, bool, error) { return j.Sealed(c.Height, key, c.Digest) },
-		claim:  func() (*[64]byte, error) { return j.Claim(c) },
-		seal:   func(sig [64]byte) ([64]byte, error) { return j.Seal(c.Height, key, sig) },
-	}, nil
-}
-
-func (s *Service) vote(r *VoteRequest) (*task, error) {
-	ballot, err := r.parse()
-	if err != nil {
-		return nil, err
-	}
-	key, err := s.policy.ballot(ballot)
-	if err != nil {
-		return nil, err
-	}
-	j, l := s.journal, ballot.Link
-	return &task{
-		key: key, digest: l.Digest(s.policy.network.ID),
-		clock:  func(now time.Time) error { return s.policy.future(&ballot.Block.Header, now) },
-		sealed: func() ([64]byte, bool, error) { return j.SealedVote(key, l) },
-		claim:  func() (*[64]byte, error) { return j.ClaimVote(key, l) },
-		seal:   func(sig [64]byte) ([64]byte, error) { return j.SealVote(key, l, sig) },
-	}, nil
-}
-
-func (s *Service) serve(ctx context.Context, about subject, prepare func() (*task, error)) (Response, error) {
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return Response{}, failed(ErrUnavailable, ctx.Err(), "the signer is busy")
-	}
-	t, err := prepare()
-	var sig [64]byte
-	var repeated bool
-	if err == nil {
-		sig, repeated, err = s.sign(ctx, t)
-	}
-	s.account(about, repeated, err)
-	if err != nil {
-		return Response{}, err
-	}
-	return Response{Index: about.index, Signature: sig[:], Repeated: repeated}, nil
-}
-
-func (s *Service) sign(ctx context.Context, t *task) (sig [64]byte, repeated bool, err error) {
-	// What was released once may be released again, whatever the clock says.
-	sig, ok, err := t.sealed()
-	if err != nil {
-		return sig, false, err
-	}
-	if ok {
-		return t.verified(sig, true)
-	}
-	now := s.clock()
-	if err := t.clock(now); err != nil {
-		return sig, false, err
-	}
-	// A key that cannot sign must not spend its claim, nor another key's turn.
-	if err := s.token.Ready(t.key); err != nil {
-		return sig, false, failed(ErrUnavailable, err, "%s cannot sign now", t.key)
-	}
-	if err := s.policy.rate(now); err != nil {
-		return sig, false, err
-	}
-	return s.claimAndSign(ctx, t)
-}
-
-// claimAndSign is the heart: claim + fsync, token, verify, seal + fsync.
-func (s *Service) claimAndSign(ctx context.Context, t *task) (sig [64]byte, repeated bool, err error) {
-	seal, err := t.claim()
-	if err != nil {
-		return sig, false, err
-	}
-	if seal != nil {
-		return t.verified(*seal, true)
-	}
-	sig, err = s.token.Sign(ctx, t.key, t.digest)
-	if err != nil {
-		return [64]byte{}, false, failed(ErrUnavailable, err, "the token did not sign for %s; its claim stands, ask again for the same", t.key)
-	}
-	// The worker's client has verified it too. This is the last look before it
-	// becomes the only signature there will ever be.
-	if _, _, err := t.verified(sig, false); err != nil {
-		return [64]byte{}, false, err
-	}
-	sig, err = t.seal(sig)
-	return sig, false, err
-}
-
-func (t *task) verified(sig [64]byte, repeated bool) ([64]byte, bool, error) {
-	if err := t.key.Verify(t.digest, sig); err != nil {
-		return [64]byte{}, false, failed(ErrInternal, err, "a signature does not verify under %s and is not released: check the token and the configured key", t.key)
-	}
-	return sig, repeated, nil
-}
-
-// account keeps the counters and the log.
-func (s *Service) account(about subject, repeated bool, err error) {
-	log := s.log.With("kind", about.kind, "height", about.height, "validator", about.index)
-	var refusal *Refusal
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case errors.As(err, &refusal):
-		s.refusals[refusal.Rule]++
-		log.Warn("refused to sign", "rule", string(refusal.Rule), "detail", refusal.Detail)
-	case err != nil:
-		log.Error("could not sign", "err", err)
-	case repeated:
-		log.Info("returned the sealed signature again")
-	default:
-		s.signed++
-		log.Info("signed")
-	}
+	return s.serve(ctx, subject{audit.KindVote, r.Target.Height}, r.Index, func() (*task, error) { return s.vote(&r) })
 }
 
 // SlotRecord returns what the journal holds of a height, for a node that
@@ -264,6 +139,11 @@ type Status struct {
 	Journal  JournalStatus   `json:"journal"`
 	Signed   uint64          `json:"signed"`   // blocks and votes since the start, without repeats
 	Refusals map[Rule]uint64 `json:"refusals"` // since the start
+	Repeated uint64          `json:"repeated"` // since the start
+	Failed   uint64          `json:"failed"`   // since the start
+	Halt     *Halt           `json:"halt"`     // null: it signs
+	// Told: a node has told it what the chain shows of its keys since the start.
+	Told bool `json:"told"`
 	// Audit is the end of the audit log, which the next block to be signed must
 	// carry; null without such a log.
 	Audit *consensus.AuditAnchor `json:"audit"`
@@ -280,9 +160,8 @@ func (s *Service) Status(context.Context) Status {
 		}
 		st.Keys = append(st.Keys, ks)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st.Signed, st.Refusals = s.signed, maps.Clone(s.refusals)
+	st.Halt = s.brake.state()
+	s.count(&st)
 	return st
 }
 

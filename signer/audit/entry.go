@@ -27,7 +27,8 @@ const (
 	EventLogin           Event = "login"            // a token accepted the PIN
 	EventLoginRefused    Event = "login-refused"    // a token did not
 	EventHalted          Event = "halted"           // nothing is signed until resumed
-	EventResumed         Event = "resumed"          //
+	EventResuming        Event = "resuming"         // a first person asks for it
+	EventResumed         Event = "resumed"          // a second one did
 	EventFloorRaised     Event = "floor-raised"     // heights up to this one are closed to the key
 	EventImported        Event = "imported"         // history of another signer
 	EventExported        Event = "exported"         // history for another signer
