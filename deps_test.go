@@ -54,7 +54,9 @@ var rooms = map[string][]string{
 
 	"signer/worker": {},
 	"signer/pkcs11": {"signer/worker"},
-	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker"},
+	// What moves between signers is read by other programs, too: a pure format.
+	"signer/interchange": {"node/types", "node/consensus"},
+	"signer":             {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/interchange"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},
@@ -72,7 +74,7 @@ var rooms = map[string][]string{
 // pure packages may import only these standard packages and libraries. What
 // is not here has a clock, randomness, I/O, goroutines, locks or a logger.
 var (
-	pureRooms   = []string{"node/types", "node/consensus", "node/ledger"}
+	pureRooms   = []string{"node/types", "node/consensus", "node/ledger", "signer/interchange"}
 	pureImports = []string{
 		"bytes", "cmp", "crypto/ecdsa", "crypto/elliptic", "crypto/hmac", "crypto/sha256", "crypto/sha512",
 		"crypto/subtle", "encoding", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
