@@ -205,7 +205,7 @@ func (j *Journal) mayAdopt(seen sighting, a Adoption) error {
 		return errors.New("adopting a signing journal takes a floor, the highest height its keys may have signed, or the word that nothing newer exists")
 	}
 	behind := j.behind(seen)
-	if behind == nil {
+	if !errors.Is(behind, ErrRolledBack) {
 		return nil
 	}
 	known := uint32(0)
