@@ -55,7 +55,9 @@ var rooms = map[string][]string{
 	"signer/worker": {},
 	"signer/pkcs11": {"signer/worker"},
 	"signer/audit":  {"node/types", "internal/durable"}, // who verifies a log needs nothing else of the signer
-	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit"},
+	// What moves between signers is read by other programs, too: a pure format.
+	"signer/interchange": {"node/types", "node/consensus"},
+	"signer":             {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/interchange"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},
@@ -73,7 +75,7 @@ var rooms = map[string][]string{
 // pure packages may import only these standard packages and libraries. What
 // is not here has a clock, randomness, I/O, goroutines, locks or a logger.
 var (
-	pureRooms   = []string{"node/types", "node/consensus", "node/ledger"}
+	pureRooms   = []string{"node/types", "node/consensus", "node/ledger", "signer/interchange"}
 	pureImports = []string{
 		"bytes", "cmp", "crypto/ecdsa", "crypto/elliptic", "crypto/hmac", "crypto/sha256", "crypto/sha512",
 		"crypto/subtle", "encoding", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",

@@ -16,15 +16,21 @@ import (
 
 // Journal is the daemon's memory of what it signed: an append-only file in
 // which every record is durable before anything acts on it. It is never made
-// by opening it. It is safe for concurrent use, and locked against other processes.
+// by opening it, and is bound to the place where it lives (place.go). It is safe
+// for concurrent use, and locked against other processes.
 type Journal struct {
 	path string
+	disk disk
 
 	mu     sync.Mutex
 	log    *durable.Log
 	mem    memory
+	mark   mark          // of what is in mem
+	beside *markFile     // nil: the journal is only read
 	failed chan struct{} // closed once the file can no longer be written
 	dead   bool
+
+	partSize int // of the parts of an import, in bytes
 }
 
 // Claim is the one block a key is to sign at a height.
@@ -41,16 +47,16 @@ type Claim struct {
 // only for keys that were just made. A journal that exists is refused
 // (fs.ErrExist), except one whose creation was interrupted.
 func CreateJournal(path string, network types.Hash, keys []types.PublicKey, floor uint32) error {
-	return createJournal(nil, path, network, keys, floor)
+	return createJournal(thisMachine, path, network, keys, floor)
 }
 
-func createJournal(fsys durable.FS, path string, network types.Hash, keys []types.PublicKey, floor uint32) (err error) {
+func createJournal(d disk, path string, network types.Hash, keys []types.PublicKey, floor uint32) (err error) {
 	if len(keys) == 0 {
 		return errors.New("creating a signing journal: no keys are given")
 	}
 	meta := record{kind: recordMeta, network: network, keys: keys, height: floor}
 	_, _ = rand.Read(meta.fileID[:]) // never fails (crypto/rand)
-	o := journalOptions(fsys)
+	o := journalOptions(d.fs)
 	log, err := durable.CreateLog(path, o)
 	if errors.Is(err, fs.ErrExist) {
 		log, err = openEmpty(path, o)
@@ -58,7 +64,18 @@ func createJournal(fsys durable.FS, path string, network types.Hash, keys []type
 	if err != nil {
 		return fmt.Errorf("creating a signing journal: %w", err)
 	}
-	return errors.Join(log.Append(meta.encode()), log.Close())
+	j := newJournal(path, d, log)
+	if err = dropMark(d.files(), markPath(path)); err == nil {
+		err = j.append(&meta)
+	}
+	if err == nil {
+		err = j.bind(sighting{})
+	}
+	return errors.Join(err, j.Close())
+}
+
+func newJournal(path string, d disk, log *durable.Log) *Journal {
+	return &Journal{path: path, disk: d, log: log, partSize: importPart, failed: make(chan struct{})}
 }
 
 // openEmpty opens a journal whose creation ended before its first record.
@@ -77,22 +94,43 @@ func openEmpty(path string, o durable.Options) (*durable.Log, error) {
 }
 
 // OpenJournal opens the journal of this network. Every key must be one it was
-// made for. A journal that is missing, damaged, or of another network is a
-// TerminalError: the daemon must not sign without its past.
+// made for. A journal that is missing, damaged, of another network, older than it
+// was, or not where it was made, is a TerminalError: the daemon must not sign
+// without its past. The last two are of the kinds ErrRolledBack and ErrMoved.
 func OpenJournal(path string, network types.Hash, keys []types.PublicKey) (*Journal, error) {
-	return openJournal(nil, path, network, keys)
+	return openJournal(thisMachine, path, network, keys)
 }
 
-func openJournal(fsys durable.FS, path string, network types.Hash, keys []types.PublicKey) (*Journal, error) {
-	log, err := durable.OpenLog(path, journalOptions(fsys))
+func openJournal(d disk, path string, network types.Hash, keys []types.PublicKey) (*Journal, error) {
+	j, seen, err := loadJournal(d, path, network, keys)
 	if err != nil {
-		return nil, explainOpen(path, err)
+		return nil, err
 	}
-	j := &Journal{path: path, log: log, failed: make(chan struct{})}
-	if err := errors.Join(j.load(), j.fits(network, keys)); err != nil {
-		return nil, &TerminalError{errors.Join(err, log.Close())}
+	err = j.checkPlace(seen)
+	if err == nil {
+		err = j.settle(seen)
+	}
+	if err != nil {
+		return nil, errors.Join(err, j.Close())
 	}
 	return j, nil
+}
+
+// loadJournal reads a journal, wherever it lives, and what the mark beside it says.
+func loadJournal(d disk, path string, network types.Hash, keys []types.PublicKey) (*Journal, sighting, error) {
+	log, err := durable.OpenLog(path, journalOptions(d.fs))
+	if err != nil {
+		return nil, sighting{}, explainOpen(path, err)
+	}
+	j := newJournal(path, d, log)
+	seen, err := readMark(d.files(), markPath(path))
+	if err != nil {
+		return nil, seen, errors.Join(err, log.Close())
+	}
+	if err := errors.Join(j.load(&seen), j.fits(network, keys)); err != nil {
+		return nil, seen, &TerminalError{errors.Join(err, log.Close())}
+	}
+	return j, seen, nil
 }
 
 func explainOpen(path string, err error) error {
@@ -106,7 +144,7 @@ func explainOpen(path string, err error) error {
 	return fmt.Errorf("opening the signing journal: %w", err)
 }
 
-func (j *Journal) load() error {
+func (j *Journal) load(seen *sighting) error {
 	for raw, err := range j.log.Records() {
 		if err != nil {
 			return fmt.Errorf("reading the signing journal: %w", err)
@@ -115,6 +153,8 @@ func (j *Journal) load() error {
 		if err == nil {
 			err = j.mem.apply(&r)
 		}
+		j.mark.next(raw.Payload)
+		seen.compare(&j.mark)
 		if err != nil {
 			return fmt.Errorf("the signing journal %s makes no sense at offset %d: keep the file, and make a new one with a floor above everything these keys signed: %w", j.path, raw.Offset, err)
 		}
@@ -129,12 +169,13 @@ func (j *Journal) fits(network types.Hash, keys []types.PublicKey) error {
 	if j.mem.records == 0 {
 		return nil // load has said so
 	}
+	j.mark.fileID = j.mem.fileID
 	if j.mem.network != network {
 		return fmt.Errorf("the signing journal %s belongs to network %s, this is network %s: correct the path of the journal or the network", j.path, j.mem.network, network)
 	}
 	for _, k := range keys {
 		if j.mem.keys[k] == nil {
-			return fmt.Errorf("the signing journal %s was not made for key %s: name the journal that was, or make one with a floor above everything this key signed", j.path, k)
+			return fmt.Errorf("the signing journal %s was not made for key %s: name the journal that was, or add the key with `qcity watermark init --add`", j.path, k)
 		}
 	}
 	return nil
@@ -145,7 +186,8 @@ func (j *Journal) append(r *record) error {
 	if j.dead {
 		return failed(ErrInternal, nil, "the signing journal %s failed earlier: start the signer again", j.path)
 	}
-	if err := j.log.Append(r.encode()); err != nil {
+	payload := r.encode()
+	if err := j.log.Append(payload); err != nil {
 		// A full disk changed nothing and may end; anything else leaves open what
 		// the file holds, so nothing more is signed until it is read again.
 		if !errors.Is(err, durable.ErrDiskFull) {
@@ -157,6 +199,11 @@ func (j *Journal) append(r *record) error {
 		j.die()
 		return failed(ErrInternal, err, "the signing journal took a record against its own rules: please report this")
 	}
+	j.mark.fileID = j.mem.fileID
+	j.mark.next(payload)
+	// A mark that could not be written lags. The journal itself is whole, so
+	// nothing stops for it.
+	_ = j.beside.write(&j.mark)
 	return nil
 }
 
@@ -179,7 +226,7 @@ func (j *Journal) Claim(c *Claim) (seal *[64]byte, err error) {
 		return nil, refuse(RuleKeyNotHeld, "the journal was not made for key %s", c.Key)
 	}
 	if old := j.mem.find(c.Height, c.Key); old != nil {
-		return again(old, c)
+		return again(old, c, own.floor)
 	}
 	if c.Height <= own.highest {
 		return nil, refuse(RuleWatermark, "height %d, but validator %s claimed height %d already", c.Height, c.Key, own.highest)
@@ -196,16 +243,26 @@ func (j *Journal) Claim(c *Claim) (seal *[64]byte, err error) {
 	})
 }
 
-// again answers a claim on a height the key has claimed before.
-func again(old *SlotRecord, c *Claim) (*[64]byte, error) {
+// again answers a claim on a height the key has claimed before. What is still
+// open is not signed any more once the floor has reached it: the floor says that
+// something there may have been signed elsewhere.
+func again(old *SlotRecord, c *Claim, floor uint32) (*[64]byte, error) {
 	switch {
 	case old.State == Abandoned:
 		return nil, refuse(RuleAbandoned, "validator %s gave up height %d for another key of this signer", c.Key, c.Height)
+	case old.State == Imported && old.Digest.IsZero():
+		return nil, refuse(RuleDoubleSign, "an import says that validator %s may have signed any block at height %d", c.Key, c.Height)
+	case old.State == Imported && old.Digest != c.Digest:
+		return nil, refuse(RuleDoubleSign, "an import says that validator %s signed another block at height %d", c.Key, c.Height)
 	case old.Digest != c.Digest:
 		return nil, refuse(RuleDoubleSign, "validator %s has %s block %s at height %d, asked for block %s", c.Key, old.State, old.Block, c.Height, c.Header.ID())
-	case old.State == Sealed:
+	case old.sealed(c.Digest):
 		sig := [64]byte(old.Signature)
 		return &sig, nil
+	case old.State == Imported:
+		return nil, refuse(RuleElsewhere, "an import says that validator %s claimed this block at height %d with another signer, which has the signature if there is one", c.Key, c.Height)
+	case c.Height <= floor:
+		return nil, refuse(RuleFloor, "height %d was claimed before the floor of %s rose to %d", c.Height, c.Key, floor)
 	}
 	return nil, nil
 }
@@ -217,8 +274,11 @@ func (j *Journal) yield(height uint32) error {
 	if other == nil {
 		return nil
 	}
-	if other.State == Sealed {
+	switch other.State {
+	case Sealed:
 		return refuse(RuleOnePerSlot, "height %d was signed by %s of this signer, block %s", height, other.Key, other.Block)
+	case Imported:
+		return refuse(RuleOnePerSlot, "an import says that height %d was signed by %s of this signer", height, other.Key)
 	}
 	return j.append(&record{kind: recordAbandon, height: height, key: other.Key})
 }
@@ -234,8 +294,10 @@ func (j *Journal) Seal(height uint32, key types.PublicKey, sig [64]byte) ([64]by
 		return [64]byte{}, failed(ErrInternal, nil, "height %d has no claim of %s", height, key)
 	case old.State == Abandoned:
 		return [64]byte{}, refuse(RuleAbandoned, "validator %s gave up height %d for another key of this signer", key, height)
-	case old.State == Sealed:
+	case len(old.Signature) > 0:
 		return [64]byte(old.Signature), nil
+	case old.State == Imported:
+		return [64]byte{}, refuse(RuleElsewhere, "an import says that validator %s signed at height %d with another signer", key, height)
 	}
 	if err := j.append(&record{kind: recordSeal, height: height, key: key, signature: sig}); err != nil {
 		return [64]byte{}, err
@@ -261,12 +323,13 @@ func (j *Journal) RaiseFloor(key types.PublicKey, height uint32) error {
 
 // scan reads from the file what memory has dropped: the records of one old height.
 func (j *Journal) scan(height uint32) (m memory, err error) {
+	m.only = height
 	for raw, err := range j.log.Records() {
 		if err != nil {
 			return memory{}, failed(ErrInternal, err, "reading the signing journal")
 		}
 		r, err := decodeRecord(raw.Payload)
-		if err == nil && (r.kind == recordMeta || r.height == height && r.kind != recordFloor) {
+		if err == nil && r.concerns(height) {
 			err = m.apply(&r)
 		}
 		if err != nil {
@@ -298,13 +361,13 @@ func (j *Journal) Sealed(height uint32, key types.PublicKey, digest types.Hash) 
 }
 
 // Slot returns the claim or seal at a height that was not abandoned; ok is
-// false when there is none.
+// false when there is none. What was imported has no block and is not returned.
 func (j *Journal) Slot(height uint32) (s SlotRecord, ok bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	list, err := j.slot(height)
 	for _, s := range list {
-		if s.State != Abandoned {
+		if s.State == Claimed || s.State == Sealed {
 			return *s, true, nil
 		}
 	}
@@ -347,4 +410,4 @@ func (j *Journal) Keys() []types.PublicKey {
 func (j *Journal) Failed() <-chan struct{} { return j.failed }
 
 // Close releases the file and its lock.
-func (j *Journal) Close() error { return j.log.Close() }
+func (j *Journal) Close() error { return errors.Join(j.beside.close(), j.log.Close()) }

@@ -13,6 +13,7 @@ import (
 	"qcitycoin.org/qcity/internal/durable/durabletest"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/interchange"
 )
 
 // witness is an outside observer of everything a signer releases, over any
@@ -21,6 +22,10 @@ type witness struct {
 	bySlot map[uint32]string // the one release of a height: digest and signature
 	byVote map[voted]string  // the one signature of a key for a target height, and its link
 	links  map[types.PublicKey][]consensus.Link
+	// bySet is the one successor set of a key and number, and its signature.
+	bySet map[voted]string
+	// foreign are blocks that another signer may have signed, and when they were learnt.
+	foreign map[voted]bool
 }
 
 type voted struct {
@@ -29,11 +34,17 @@ type voted struct {
 }
 
 func newWitness() *witness {
-	return &witness{make(map[uint32]string), make(map[voted]string), make(map[types.PublicKey][]consensus.Link)}
+	return &witness{
+		make(map[uint32]string), make(map[voted]string), make(map[types.PublicKey][]consensus.Link),
+		make(map[voted]string), make(map[voted]bool),
+	}
 }
 
 func (w *witness) clone() *witness {
-	c := &witness{maps.Clone(w.bySlot), maps.Clone(w.byVote), make(map[types.PublicKey][]consensus.Link)}
+	c := &witness{
+		maps.Clone(w.bySlot), maps.Clone(w.byVote), make(map[types.PublicKey][]consensus.Link),
+		maps.Clone(w.bySet), maps.Clone(w.foreign),
+	}
 	for k, list := range w.links {
 		c.links[k] = slices.Clone(list)
 	}
@@ -53,8 +64,11 @@ func (w *witness) mayVote(key types.PublicKey, l consensus.Link) error {
 
 func (w *witness) sawVote(key types.PublicKey, l consensus.Link, sig [64]byte) error {
 	at, release := voted{key, l.Target.Height}, fmt.Sprintf("%+v %x", l, sig)
-	if old, ok := w.byVote[at]; ok && old != release {
-		return fmt.Errorf("key %s: released %s, and then %s", key, old, release)
+	if old, ok := w.byVote[at]; ok {
+		if old != release {
+			return fmt.Errorf("key %s: released %s, and then %s", key, old, release)
+		}
+		return nil // whatever was imported meanwhile
 	}
 	w.byVote[at] = release
 	return w.mayVote(key, l)
@@ -62,8 +76,14 @@ func (w *witness) sawVote(key types.PublicKey, l consensus.Link, sig [64]byte) e
 
 func (w *witness) saw(height uint32, key types.PublicKey, digest types.Hash, sig [64]byte) error {
 	release := fmt.Sprintf("%s %s %x", key, digest, sig)
-	if old, ok := w.bySlot[height]; ok && old != release {
-		return fmt.Errorf("height %d: released %s, and then %s", height, old, release)
+	if old, ok := w.bySlot[height]; ok {
+		if old != release {
+			return fmt.Errorf("height %d: released %s, and then %s", height, old, release)
+		}
+		return nil
+	}
+	if w.foreign[voted{key, height}] {
+		return fmt.Errorf("height %d: %s signed where another signer may have", height, key)
 	}
 	w.bySlot[height] = release
 	return nil
@@ -78,7 +98,7 @@ func TestJournalProperty(t *testing.T) {
 	links := allLinks(1, 2, 3, 4, 5, 6)
 	rapid.Check(t, func(t *rapid.T) {
 		disk := durabletest.New()
-		if err := createJournal(disk, "j", testNet, publics(keys), 0); err != nil {
+		if err := createJournal(on(disk), "j", testNet, publics(keys[:3]), 0); err != nil {
 			t.Fatal(err)
 		}
 		w := newWitness()
@@ -87,11 +107,28 @@ func TestJournalProperty(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			if j == nil {
 				var err error
-				if j, err = openJournal(disk, "j", testNet, publics(keys)); err != nil {
+				if j, err = openJournal(on(disk), "j", testNet, publics(keys[:3])); err != nil {
 					t.Fatalf("reopening: %v", err)
 				}
 			}
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
+			switch rapid.IntRange(0, 13).Draw(t, "step") {
+			case 10, 11:
+				key := keys[rapid.IntRange(0, 1).Draw(t, "key of a set")]
+				nonce++
+				number, digest := uint32(rapid.IntRange(1, 4).Draw(t, "number")), types.Hash{byte(rapid.IntRange(1, 2).Draw(t, "set"))}
+				if err := attemptSet(j, key, number, digest, nonce, rapid.Bool().Draw(t, "token works"), w); err != nil {
+					t.Fatal(err)
+				}
+			case 12:
+				j.partSize = rapid.IntRange(50, 2000).Draw(t, "part size")
+				doc := drawDocument(t, keys[:3], links)
+				if _, err := j.Import(doc); err == nil {
+					w.learn(doc)
+				}
+			case 13:
+				if key := keys[len(j.Keys())%len(keys)]; len(j.Keys()) < len(keys) {
+					_ = j.AddKeys([]types.PublicKey{key.public}, 0)
+				}
 			case 0:
 				disk.Fault, j = nil, nil
 				disk = disk.Kill()
@@ -108,7 +145,7 @@ func TestJournalProperty(t *testing.T) {
 					t.Fatal(err)
 				}
 			default:
-				key := keys[rapid.IntRange(0, 2).Draw(t, "key")]
+				key := keys[rapid.IntRange(0, 4).Draw(t, "key")]
 				c := claimOf(key, uint32(rapid.IntRange(1, 6).Draw(t, "height")), byte(rapid.IntRange(1, 3).Draw(t, "block")))
 				nonce++
 				if err := attempt(j, c, nonce, rapid.Bool().Draw(t, "token works"), w); err != nil {
@@ -171,12 +208,101 @@ func attemptVote(j *Journal, key softKey, l consensus.Link, nonce byte, works bo
 	return w.sawVote(key.public, l, sig)
 }
 
+func attemptSet(j *Journal, key softKey, number uint32, digest types.Hash, nonce byte, works bool, w *witness) error {
+	seal, err := j.ClaimSetChange(key.public, number, digest)
+	if err != nil {
+		return nil
+	}
+	if seal != nil {
+		return w.sawSet(key.public, number, digest, *seal)
+	}
+	if !works {
+		return nil
+	}
+	sig, err := j.SealSetChange(key.public, number, [64]byte{nonce, 2})
+	if err != nil {
+		return nil
+	}
+	return w.sawSet(key.public, number, digest, sig)
+}
+
+func (w *witness) sawSet(key types.PublicKey, number uint32, digest types.Hash, sig [64]byte) error {
+	at, release := voted{key, number}, fmt.Sprintf("%s %x", digest, sig)
+	if old, ok := w.bySet[at]; ok && old != release {
+		return fmt.Errorf("key %s, set %d: released %s, and then %s", key, number, old, release)
+	}
+	w.bySet[at] = release
+	return nil
+}
+
+// learn notes what another signer may have signed. What was released before
+// stays released.
+func (w *witness) learn(doc *interchange.Document) {
+	for _, k := range doc.Keys {
+		for _, b := range k.Blocks {
+			w.foreign[voted{k.PublicKey, b.Height}] = true
+		}
+		for _, v := range k.Votes {
+			if v.Link != nil {
+				w.links[k.PublicKey] = append(w.links[k.PublicKey], *v.Link)
+			}
+		}
+	}
+}
+
+// drawDocument makes what another signer might say, without signatures.
+func drawDocument(t *rapid.T, keys []softKey, links []consensus.Link) *interchange.Document {
+	doc := &interchange.Document{Network: testNet, Strategy: interchange.Complete}
+	digest := func(name string) *types.Hash {
+		if rapid.Bool().Draw(t, name+" is known") {
+			return &types.Hash{byte(rapid.IntRange(1, 3).Draw(t, name)), 1}
+		}
+		return nil
+	}
+	for _, key := range keys[:rapid.IntRange(1, len(keys)).Draw(t, "keys")] {
+		k := interchange.Key{PublicKey: key.public, Floor: uint32(rapid.IntRange(0, 1).Draw(t, "imported floor"))}
+		for h := uint32(1); h <= 4; h++ {
+			if rapid.IntRange(0, 3).Draw(t, "has a block") == 0 {
+				k.Blocks = append(k.Blocks, interchange.Block{Height: h, Digest: digest("block's digest")})
+			}
+		}
+		if rapid.Bool().Draw(t, "has a vote") {
+			l := rapid.SampledFrom(links).Draw(t, "imported link")
+			v := interchange.Vote{Source: l.Source.Height, Target: l.Target.Height}
+			if rapid.Bool().Draw(t, "link is known") {
+				v.Link = &l
+			}
+			k.Votes = append(k.Votes, v)
+		}
+		if rapid.IntRange(0, 3).Draw(t, "has a set") == 0 {
+			k.SetChanges = append(k.SetChanges, interchange.SetChange{Number: 1, Digest: digest("set's digest")})
+		}
+		doc.Keys = append(doc.Keys, k)
+	}
+	return doc
+}
+
 // TestFaultAtEveryCall walks one fault over every write and sync of a fixed
 // history, then reloads and asks for everything again, and for rivals.
 func TestFaultAtEveryCall(t *testing.T) {
 	keys := testKeys()
 	history := func(j *Journal, w *witness, nonce byte) error {
+		j.partSize = 300
+		doc := &interchange.Document{Network: testNet, Strategy: interchange.Complete}
+		doc.Keys = append(doc.Keys, interchange.Key{PublicKey: keys[1].public, Blocks: []interchange.Block{{Height: 2}}})
 		for h := uint32(1); h <= 3; h++ {
+			if h == 2 {
+				_ = j.RaiseFloor(keys[2].public, 2)
+				if _, err := j.Import(doc); err == nil {
+					w.learn(doc)
+				}
+				_ = j.AddKeys([]types.PublicKey{newSoftKey(types.P256, 50).public}, 9)
+			}
+			for number := h; number <= h+1; number++ {
+				if err := attemptSet(j, keys[0], number, types.Hash{byte(number)}, nonce+byte(h), h != 3, w); err != nil {
+					return err
+				}
+			}
 			for block := byte(1); block <= 2; block++ {
 				for i := range 2 {
 					if err := attempt(j, claimOf(keys[i], h, block), nonce+block*16+byte(i), h != 2, w); err != nil {
@@ -210,7 +336,7 @@ func TestFaultAtEveryCall(t *testing.T) {
 				}
 				disk.Fault = nil
 				for seed := range uint64(3) {
-					again, err := openJournal(disk.Crash(rand.New(rand.NewPCG(seed, uint64(at)))), "j", testNet, publics(keys))
+					again, err := openJournal(on(disk.Crash(rand.New(rand.NewPCG(seed, uint64(at))))), "j", testNet, publics(keys))
 					if err != nil {
 						t.Fatalf("call %d, after %v: reopening: %v", at, after, err)
 					}

@@ -13,6 +13,7 @@ import (
 	"qcitycoin.org/qcity/internal/durable/durabletest"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/interchange"
 )
 
 var testNet = types.Hash{0xaa}
@@ -25,13 +26,22 @@ func claimOf(key softKey, height uint32, block byte) *Claim {
 	}
 }
 
+// on is a disk on one and the same machine, whatever happens to it.
+func on(fs *durabletest.FS) disk {
+	return at(fs, types.Hash{1, 16: 1})
+}
+
+func at(fs *durabletest.FS, place types.Hash) disk {
+	return disk{fs: fs, place: func(string) (types.Hash, error) { return place, nil }}
+}
+
 func memJournal(tb testing.TB, keys []softKey, floor uint32) (*durabletest.FS, *Journal) {
 	tb.Helper()
 	disk := durabletest.New()
-	if err := createJournal(disk, "j", testNet, publics(keys), floor); err != nil {
+	if err := createJournal(on(disk), "j", testNet, publics(keys), floor); err != nil {
 		tb.Fatal(err)
 	}
-	j, err := openJournal(disk, "j", testNet, publics(keys))
+	j, err := openJournal(on(disk), "j", testNet, publics(keys))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -126,7 +136,7 @@ func TestCreateJournal(t *testing.T) {
 	if _, err := j.Claim(claimOf(keys[0], 8, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if st := j.Status(); len(st.FileID) != 32 || st.Highest != 8 || st.Records != 2 || len(j.Keys()) != 5 {
+	if st := j.Status(); len(st.FileID) != 32 || st.Highest != 8 || st.Records != 3 || len(j.Keys()) != 5 {
 		t.Fatalf("status %+v", st)
 	}
 }
@@ -145,16 +155,16 @@ func TestCreateJournalInterrupted(t *testing.T) {
 				}
 				return nil
 			}
-			err := createJournal(disk, "j", testNet, publics(keys), 3)
+			err := createJournal(on(disk), "j", testNet, publics(keys), 3)
 			disk.Fault = nil
 			after := disk.Crash(rand.New(rand.NewPCG(seed, uint64(op))))
 			if err == nil {
 				continue // fewer operations than op
 			}
-			if err := createJournal(after, "j", testNet, publics(keys), 3); err != nil && !errors.Is(err, fs.ErrExist) {
+			if err := createJournal(on(after), "j", testNet, publics(keys), 3); err != nil && !errors.Is(err, fs.ErrExist) {
 				t.Fatalf("operation %d: %v", op, err)
 			}
-			j, err := openJournal(after, "j", testNet, publics(keys))
+			j, err := openJournal(on(after), "j", testNet, publics(keys))
 			if err != nil {
 				t.Fatalf("operation %d: %v", op, err)
 			}
@@ -233,7 +243,7 @@ func TestJournalForgets(t *testing.T) {
 		wantRule(t, err, RuleWatermark)
 	}
 	check(j)
-	again, err := openJournal(disk.Kill(), "j", testNet, publics(keys))
+	again, err := openJournal(on(disk.Kill()), "j", testNet, publics(keys))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +267,15 @@ func TestRecordsAgainstTheRules(t *testing.T) {
 	voteSeal := record{kind: recordVoteSeal, height: 20, key: keys[0].public}
 	otherDigest := vote(keys[0], linkOf(10, 1, 20, 1))
 	otherDigest.digest[0] ^= 1
+	set := func(number uint32, digest byte) record {
+		return record{kind: recordSet, height: number, key: keys[0].public, digest: types.Hash{digest}}
+	}
+	setSeal := record{kind: recordSetSeal, height: 2, key: keys[0].public}
+	doc := (&interchange.Document{Network: testNet, Strategy: interchange.Minimal}).Encode()
+	part := func(part, left uint32, data []byte) record {
+		return record{kind: recordImport, part: part, left: left, data: data}
+	}
+	knownKeys := record{kind: recordKeys, keys: publics(keys[:1])}
 	for name, list := range map[string][]record{
 		"no first record":        {claim(keys[0], 10, 1)},
 		"two first records":      {meta, meta},
@@ -283,6 +302,18 @@ func TestRecordsAgainstTheRules(t *testing.T) {
 		"vote from no source":    {meta, vote(keys[0], linkOf(20, 1, 20, 2))},
 		"vote from below floor":  {meta, vote(keys[0], linkOf(4, 1, 20, 1))},
 		"vote's digest":          {meta, otherDigest},
+		"set twice":              {meta, set(2, 1), set(2, 2)},
+		"set of a lower number":  {meta, set(2, 1), set(1, 1)},
+		"set of number 0":        {meta, set(0, 1)},
+		"set seal without claim": {meta, set(1, 1), setSeal},
+		"two set seals":          {meta, set(2, 1), setSeal, setSeal},
+		"import begins late":     {meta, part(1, 0, doc)},
+		"import with a hole":     {meta, part(0, 2, doc[:9]), part(2, 0, doc[9:])},
+		"import's rest":          {meta, part(0, 1, doc[:9]), set(2, 1), part(1, 0, doc[9:])},
+		"import of no document":  {meta, part(0, 0, doc[9:])},
+		"import of too many":     {meta, part(0, 1, doc[:9]), part(1, 1, doc[9:])},
+		"key added twice":        {meta, knownKeys},
+		"keys first":             {knownKeys},
 		"vote of a stranger":     {meta, vote(newSoftKey(types.P256, 77), linkOf(10, 1, 20, 1))},
 	} {
 		disk := durabletest.New()
@@ -298,7 +329,7 @@ func TestRecordsAgainstTheRules(t *testing.T) {
 		if err := log.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openJournal(disk, "j", testNet, publics(keys)); !IsTerminal(err) {
+		if _, err := openJournal(on(disk), "j", testNet, publics(keys)); !IsTerminal(err) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -21,6 +21,9 @@ const (
 	Claimed   SlotState = "claimed"   // the token may have been asked; nothing was released
 	Sealed    SlotState = "sealed"    // Signature is the one there is, for ever
 	Abandoned SlotState = "abandoned" // given up for another key; nothing was or will be released
+	// Imported: known from another signer's journal. Digest may be zero, which means
+	// that any block may have been signed; there may be a Signature.
+	Imported SlotState = "imported"
 )
 
 // SlotRecord is what the journal holds of one key at one height.
@@ -41,6 +44,7 @@ type SlotRecord struct {
 type memory struct {
 	network types.Hash
 	fileID  [16]byte
+	place   types.Hash // where the file was bound to last; zero: nowhere yet
 	keys    map[types.PublicKey]*marks
 	slots   map[uint32][]*SlotRecord // by height, in the order of the claims
 	heights []uint32                 // of slots, ascending
@@ -49,34 +53,50 @@ type memory struct {
 	// lastSealed is the highest height with a seal.
 	lastSealed uint32
 	records    uint64
+	// pending are the parts of an import that is not complete yet.
+	pending pendingImport
+	// only, unless it is 0, is the one height whose entries imports are searched for.
+	only uint32
 }
 
 // marks bound what a key may still sign.
 type marks struct {
 	floor   uint32 // it may have signed up to here without this journal knowing
+	floorBy FloorSource
 	highest uint32 // highest claim
-	voted   consensus.VoteRecord
-	votes   []*vote // the newest, by ascending height of the target
+	sealed  uint32 // highest seal of a block that is known
+	// voted bounds the next vote. Its parts may be of two votes, if some were imported.
+	voted consensus.VoteRecord
+	// blind: two votes have different sources at the height of voted.Source, or
+	// only the height of a source is known. The next source must be above it.
+	blind bool
+	votes []*vote // the newest, by ascending height of the target
+	// voteSealed is the highest target of a vote whose signature is known.
+	voteSealed uint32
+	sets       []*setChange // the newest, by ascending number
 }
 
 func (m *memory) apply(r *record) error {
 	if (r.kind == recordMeta) != (m.records == 0) {
 		return fmt.Errorf("record of kind %d is in the wrong place", r.kind)
 	}
+	if r.kind != recordImport {
+		m.pending = pendingImport{} // an import that was cut short counts for nothing
+	}
 	var err error
-	if r.kind == recordMeta {
-		err = m.applyMeta(r)
-	} else if own := m.keys[r.key]; own == nil {
-		err = fmt.Errorf("record names key %s, which the journal was not made for", r.key)
-	} else {
-		switch r.kind {
-		case recordFloor:
-			own.floor = max(own.floor, r.height)
-		case recordVote, recordVoteSeal:
-			err = m.applyVote(r, own)
-		default:
-			err = m.applySlot(r, own)
-		}
+	switch r.kind {
+	case recordMeta:
+		m.network, m.fileID = r.network, r.fileID
+		m.keys, m.slots = make(map[types.PublicKey]*marks), make(map[uint32][]*SlotRecord)
+		err = m.applyKeys(r, FloorInit)
+	case recordKeys:
+		err = m.applyKeys(r, FloorAdded)
+	case recordPlace:
+		m.place = r.digest
+	case recordImport:
+		err = m.applyImportPart(r)
+	default:
+		err = m.applyOfKey(r)
 	}
 	if err == nil {
 		m.records++
@@ -84,16 +104,44 @@ func (m *memory) apply(r *record) error {
 	return err
 }
 
-func (m *memory) applyMeta(r *record) error {
-	m.network, m.fileID = r.network, r.fileID
-	m.keys, m.slots = make(map[types.PublicKey]*marks), make(map[uint32][]*SlotRecord)
+func (m *memory) applyKeys(r *record, by FloorSource) error {
 	for _, k := range r.keys {
 		if _, err := types.NewPublicKey(k.Algorithm, k.Point[:]); err != nil {
 			return err
 		}
-		m.keys[k] = &marks{floor: r.height}
+		if m.keys[k] != nil {
+			return fmt.Errorf("key %s is added twice", k)
+		}
+		m.keys[k] = &marks{floor: r.height, floorBy: by}
 	}
 	return nil
+}
+
+// applyOfKey applies a record that concerns one key.
+func (m *memory) applyOfKey(r *record) error {
+	own := m.keys[r.key]
+	if own == nil {
+		return fmt.Errorf("record names key %s, which the journal was not made for", r.key)
+	}
+	switch r.kind {
+	case recordFloor:
+		own.raise(r.height, FloorRaised)
+		return nil
+	case recordVote, recordVoteSeal:
+		return m.applyVote(r, own)
+	case recordSet, recordSetSeal:
+		return own.applySetChange(r)
+	}
+	return m.applySlot(r, own)
+}
+
+// raise lifts the floor; it never sinks.
+func (m *marks) raise(height uint32, by FloorSource) (raised bool) {
+	if height <= m.floor {
+		return false
+	}
+	m.floor, m.floorBy = height, by
+	return true
 }
 
 func (m *memory) applySlot(r *record, own *marks) error {
@@ -117,7 +165,7 @@ func (m *memory) applySlot(r *record, own *marks) error {
 		return nil
 	}
 	old.State, old.Signature = Sealed, r.signature[:]
-	m.lastSealed = max(m.lastSealed, r.height)
+	m.lastSealed, own.sealed = max(m.lastSealed, r.height), max(own.sealed, r.height)
 	return nil
 }
 
@@ -143,7 +191,8 @@ func (m *memory) find(height uint32, key types.PublicKey) *SlotRecord {
 	return nil
 }
 
-// active returns the claim on height that was not abandoned; there is one at most.
+// active returns a claim on height that was not abandoned. There is one at most,
+// except where imports had some.
 func (m *memory) active(height uint32) *SlotRecord {
 	for _, s := range m.slots[height] {
 		if s.State != Abandoned {
@@ -153,7 +202,7 @@ func (m *memory) active(height uint32) *SlotRecord {
 	return nil
 }
 
-// sealed returns s when it is the seal of this digest.
+// sealed reports whether s has the signature of this digest.
 func (s *SlotRecord) sealed(digest types.Hash) bool {
-	return s != nil && s.State == Sealed && s.Digest == digest
+	return len(s.Signature) > 0 && s.Digest == digest
 }

@@ -35,6 +35,13 @@ const (
 	recordFloor    recordKind = 5 // it may have signed, elsewhere, up to this height
 	recordVote     recordKind = 6 // this key may vote for this link, whose target is at this height, and for no other
 	recordVoteSeal recordKind = 7 // and this is the one signature it made
+	recordKeys     recordKind = 8 // these keys are the journal's, too, with their floor
+	recordPlace    recordKind = 9 // the file lives at this place (place.go)
+	// recordImport is a part of a document that was imported. The parts follow each
+	// other; the last one makes all of them count.
+	recordImport  recordKind = 10
+	recordSet     recordKind = 11 // this key may sign this successor set of this number and no other
+	recordSetSeal recordKind = 12 // and this is the one signature it made
 )
 
 // record is one line of the journal; which fields count depends on the kind.
@@ -43,26 +50,33 @@ type record struct {
 
 	network types.Hash        // meta
 	fileID  [16]byte          // meta
-	keys    []types.PublicKey // meta
+	keys    []types.PublicKey // meta, keys
 
-	height     uint32          // all: of meta, the floor of its keys
-	key        types.PublicKey // all but meta
-	digest     types.Hash      // claim, vote
+	// height is that of the block or the vote's target, of meta and keys the floor,
+	// of a set its number; 0 for place and import.
+	height     uint32
+	key        types.PublicKey // of those that concern one key
+	digest     types.Hash      // claim, vote, set; of a place, what it is known by
 	header     types.Header    // claim
 	coinOnline []byte          // claim
 	link       consensus.Link  // vote
-	signature  [64]byte        // seal, vote seal
+	signature  [64]byte        // seal, vote seal, set seal
+	part, left uint32          // import: parts before this one, and after it
+	data       []byte          // import
 }
 
 func (r *record) encode() []byte {
 	b := binary.LittleEndian.AppendUint32([]byte{byte(r.kind)}, r.height)
-	if r.kind == recordMeta {
-		b = append(append(b, r.network[:]...), r.fileID[:]...)
-		b = types.AppendVarInt(b, uint64(len(r.keys)))
-		for _, k := range r.keys {
-			b = append(b, k.Bytes()...)
-		}
-		return b
+	switch r.kind {
+	case recordMeta:
+		return appendKeys(append(append(b, r.network[:]...), r.fileID[:]...), r.keys)
+	case recordKeys:
+		return appendKeys(b, r.keys)
+	case recordPlace:
+		return append(b, r.digest[:]...)
+	case recordImport:
+		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, r.part), r.left)
+		return types.AppendVarBytes(b, r.data)
 	}
 	b = append(b, r.key.Bytes()...)
 	switch r.kind {
@@ -71,10 +85,28 @@ func (r *record) encode() []byte {
 		b = types.AppendVarBytes(b, r.coinOnline)
 	case recordVote:
 		b = r.link.AppendTo(append(b, r.digest[:]...))
-	case recordSeal, recordVoteSeal:
+	case recordSet:
+		b = append(b, r.digest[:]...)
+	case recordSeal, recordVoteSeal, recordSetSeal:
 		b = append(b, r.signature[:]...)
 	}
 	return b
+}
+
+func appendKeys(b []byte, keys []types.PublicKey) []byte {
+	b = types.AppendVarInt(b, uint64(len(keys)))
+	for _, k := range keys {
+		b = append(b, k.Bytes()...)
+	}
+	return b
+}
+
+func decodeKeys(d *types.Decoder) []types.PublicKey {
+	keys := make([]types.PublicKey, d.Count(34))
+	for i := range keys {
+		keys[i] = decodeKey(d)
+	}
+	return keys
 }
 
 func decodeRecord(b []byte) (record, error) {
@@ -84,10 +116,17 @@ func decodeRecord(b []byte) (record, error) {
 	case recordMeta:
 		r.network = d.Hash()
 		copy(r.fileID[:], d.Bytes(len(r.fileID)))
-		r.keys = make([]types.PublicKey, d.Count(34))
-		for i := range r.keys {
-			r.keys[i] = decodeKey(d)
-		}
+		r.keys = decodeKeys(d)
+	case recordKeys:
+		r.keys = decodeKeys(d)
+	case recordPlace:
+		r.digest = d.Hash()
+	case recordImport:
+		r.part, r.left = d.Uint32(), d.Uint32()
+		r.data = append([]byte(nil), d.VarBytes()...)
+	case recordSet:
+		r.key = decodeKey(d)
+		r.digest = d.Hash()
 	case recordClaim:
 		r.key = decodeKey(d)
 		r.digest = d.Hash()
@@ -99,7 +138,7 @@ func decodeRecord(b []byte) (record, error) {
 		if r.link.DecodeFrom(d); r.link.Target.Height != r.height {
 			d.Fail(fmt.Errorf("vote at height %d for a target at height %d", r.height, r.link.Target.Height))
 		}
-	case recordSeal, recordVoteSeal:
+	case recordSeal, recordVoteSeal, recordSetSeal:
 		r.key = decodeKey(d)
 		copy(r.signature[:], d.Bytes(len(r.signature)))
 	case recordAbandon, recordFloor:
@@ -113,8 +152,20 @@ func decodeRecord(b []byte) (record, error) {
 	return r, nil
 }
 
-// decodeKey reads a key without checking its point: the keys of a journal are
-// checked once, in its first record, and every other record names one of them.
+// concerns reports whether the block or votes of a height, and how they came to
+// be what they are, can be told only with this record.
+func (r *record) concerns(height uint32) bool {
+	switch r.kind {
+	case recordMeta, recordKeys, recordImport:
+		return true
+	case recordClaim, recordSeal, recordAbandon, recordVote, recordVoteSeal:
+		return r.height == height
+	}
+	return false
+}
+
+// decodeKey reads a key without checking its point: memory checks it in the
+// record that brings the key, and every other record names one of those.
 func decodeKey(d *types.Decoder) types.PublicKey {
 	k := types.PublicKey{Algorithm: types.KeyAlgorithm(d.Uint8())}
 	copy(k.Point[:], d.Bytes(len(k.Point)))

@@ -16,7 +16,15 @@ type vote struct {
 	// seal is the signature there is, for ever; nil: the token may have been
 	// asked, nothing was released.
 	seal *[64]byte
+	// closed: the token is not asked for it (again), because it is of another
+	// signer's journal, or conflicts with a vote that is.
+	closed bool
+	// blind: only the heights of the link are known.
+	blind bool
 }
+
+// is reports whether v is a vote for l, as far as anybody knows.
+func (v *vote) is(l consensus.Link) bool { return v != nil && !v.blind && v.link == l }
 
 // vote returns the vote for a target at height, if memory has it.
 func (m *marks) vote(height uint32) *vote {
@@ -38,6 +46,9 @@ func (m *marks) mayVote(l consensus.Link) error {
 	if err := m.voted.Allows(l); err != nil {
 		return ofChain(err)
 	}
+	if m.blind && l.Source.Height <= m.voted.Source.Height {
+		return refuse(Rule(consensus.RuleVoteSource), "source height %d, want one above %d: this key may have voted from several sources there", l.Source.Height, m.voted.Source.Height)
+	}
 	return nil
 }
 
@@ -49,7 +60,7 @@ func (m *memory) applyVote(r *record, own *marks) error {
 		if r.digest != r.link.Digest(m.network) {
 			return fmt.Errorf("the digest of the vote for height %d is not that of its link", r.height)
 		}
-		own.voted = own.voted.Next(r.link)
+		own.voted, own.blind = own.voted.Next(r.link), false
 		if len(own.votes) == keptSlots {
 			own.votes = slices.Delete(own.votes, 0, 1)
 		}
@@ -57,11 +68,12 @@ func (m *memory) applyVote(r *record, own *marks) error {
 		return nil
 	}
 	old := own.vote(r.height)
-	if old == nil || old.seal != nil {
+	if old == nil || old.seal != nil || old.closed {
 		return fmt.Errorf("seal of a vote for height %d follows no open vote", r.height)
 	}
 	sig := r.signature
 	old.seal = &sig
+	own.voteSealed = max(own.voteSealed, r.height)
 	return nil
 }
 
@@ -77,8 +89,8 @@ func (j *Journal) ClaimVote(key types.PublicKey, l consensus.Link) (seal *[64]by
 	if own == nil {
 		return nil, refuse(RuleKeyNotHeld, "the journal was not made for key %s", key)
 	}
-	if old := own.vote(l.Target.Height); old != nil && old.link == l {
-		return old.seal, nil
+	if old := own.vote(l.Target.Height); old.is(l) {
+		return old.answer(own)
 	}
 	if err := own.mayVote(l); err != nil {
 		return nil, err
@@ -86,6 +98,19 @@ func (j *Journal) ClaimVote(key types.PublicKey, l consensus.Link) (seal *[64]by
 	return nil, j.append(&record{
 		kind: recordVote, height: l.Target.Height, key: key, digest: l.Digest(j.mem.network), link: l,
 	})
+}
+
+// answer is that to a claim of a vote which was claimed before.
+func (v *vote) answer(own *marks) (*[64]byte, error) {
+	switch {
+	case v.seal != nil:
+		return v.seal, nil
+	case v.closed:
+		return nil, refuse(RuleElsewhere, "an import says that the key voted for height %d, or against that vote, with another signer", v.link.Target.Height)
+	case v.link.Source.Height < own.floor || v.link.Target.Height <= own.floor:
+		return nil, refuse(RuleFloor, "the vote for height %d was claimed before the floor rose to %d", v.link.Target.Height, own.floor)
+	}
+	return nil, nil
 }
 
 // SealVote records the signature of an open vote, durably, and returns the one
@@ -98,11 +123,15 @@ func (j *Journal) SealVote(key types.PublicKey, l consensus.Link, sig [64]byte) 
 	if own := j.mem.keys[key]; own != nil {
 		old = own.vote(l.Target.Height)
 	}
-	if old == nil || old.link != l {
+	if !old.is(l) {
 		return [64]byte{}, failed(ErrInternal, nil, "%s claimed no such vote for height %d", key, l.Target.Height)
 	}
 	if old.seal != nil {
 		return *old.seal, nil
+	}
+	if old.closed {
+		_, err := old.answer(j.mem.keys[key])
+		return [64]byte{}, err
 	}
 	if err := j.append(&record{kind: recordVoteSeal, height: l.Target.Height, key: key, signature: sig}); err != nil {
 		return [64]byte{}, err
@@ -125,7 +154,7 @@ func (j *Journal) SealedVote(key types.PublicKey, l consensus.Link) (sig [64]byt
 	if own == nil {
 		return sig, false, nil
 	}
-	if old := own.vote(l.Target.Height); old != nil && old.link == l && old.seal != nil {
+	if old := own.vote(l.Target.Height); old.is(l) && old.seal != nil {
 		return *old.seal, true, nil
 	}
 	return sig, false, nil

@@ -145,13 +145,20 @@ func torn(tail []byte, offset int64, maxRecord int) string {
 	if p := findRecord(tail, offset, maxRecord); p >= 0 {
 		return fmt.Sprintf("a good record follows at offset %d", offset+int64(p))
 	}
-	if len(tail) > frameSize && binary.LittleEndian.Uint32(tail[4:]) == checksum(offset, tail[frameSize:]) {
+	if len(tail) > frameSize && binary.LittleEndian.Uint32(tail[4:]) == checksum(offset, tail[frameSize:]) && !cutLength(tail, offset) {
 		return "the record is whole but for its length"
 	}
 	if !d.short && !hasHole(tail, offset) {
 		return "the record is there in full"
 	}
 	return ""
+}
+
+// cutLength reports whether the length of a record lies across two sectors, of
+// which the first was never written, so that the rest can be there.
+func cutLength(tail []byte, offset int64) bool {
+	n := sectorSize - offset%sectorSize
+	return n < 4 && len(bytes.Trim(tail[:n], "\x00")) == 0
 }
 
 // findRecord returns the index of the first good record after the start of

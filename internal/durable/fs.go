@@ -56,6 +56,9 @@ type File interface {
 	Lock() error
 }
 
+// OS returns the real file system.
+func OS() FS { return osFS{} }
+
 type osFS struct{}
 
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -291,6 +292,30 @@ func TestLogTornTail(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"first", "second", "third"}, reload(t, state.Crash(rand.New(rand.NewPCG(1, 1))))); diff != "" {
 			t.Errorf("%s:\n%s", what, diff)
+		}
+	}
+}
+
+// TestLogTornLength: a record whose length begins in a sector that was never
+// written, while the rest of it was, is torn. It is one in 128.
+func TestLogTornLength(t *testing.T) {
+	for inFirst := 1; inFirst <= 3; inFirst++ {
+		fsys := durabletest.New()
+		before := strings.Repeat("a", 1024-inFirst-8-int(durable.FirstOffset))
+		mustCreate(t, fsys, before)
+		keep := len(fsys.Content(name))
+		if keep%512 != 512-inFirst {
+			t.Fatalf("the last record would begin at %d", keep)
+		}
+		whole := durabletest.New()
+		mustCreate(t, whole, before, "last")
+		content := whole.Content(name)
+		clear(content[keep:1024])
+		state := durabletest.New()
+		state.SetContent(name, content)
+		mustReopen(t, state, int64(len(content)-keep))
+		if got := reload(t, state.Kill()); len(got) != 1 {
+			t.Fatalf("%d records are left", len(got))
 		}
 	}
 }
