@@ -114,7 +114,7 @@ func newBench(t testing.TB) *bench {
 		Env:    []string{"SOFTHSM2_CONF=" + conf, "SHIM_MODULE=" + softHSM(t), "SHIM_FAULT=" + b.fault, "SHIM_LOGINS=" + b.logins},
 		Log:    logger(t),
 		// No test may fail because the machine is slow.
-		Timeouts: worker.Timeouts{Start: generous, Call: generous, Login: generous, SetUp: generous},
+		Timeouts: worker.Timeouts{Start: generous, Call: generous, Login: generous, SetUp: generous, Pad: generous},
 	}
 	return b
 }
