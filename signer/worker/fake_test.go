@@ -49,6 +49,9 @@ func fakeMain(fault string) int {
 			return 3
 		case "silence":
 		case "no key", "no signature":
+			if fault == "no signature" && req.Op == worker.OpFindKey {
+				resp.Key = &worker.Key{Algorithm: req.Key.Algorithm, PublicKey: req.Key.PublicKey}
+			}
 			err = worker.WriteResponse(socket, resp)
 		case "key off the curve":
 			resp.Key = &worker.Key{Algorithm: worker.P256, PublicKey: worker.PublicKey{5}}
@@ -102,7 +105,11 @@ func TestWorthlessAnswers(t *testing.T) {
 		return err
 	}
 	sign := func(s *worker.Supervisor) error {
-		_, err := s.Sign(ctx, worker.KeyRef{Token: token, Algorithm: worker.P256, PublicKey: worker.PublicKey{2}}, digest(0))
+		var generator worker.PublicKey
+		if err := generator.UnmarshalText([]byte("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")); err != nil {
+			return err
+		}
+		_, err := s.Sign(ctx, worker.KeyRef{Token: token, Algorithm: worker.Secp256k1, PublicKey: generator}, digest(0))
 		return err
 	}
 	for _, tc := range []struct {
