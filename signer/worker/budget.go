@@ -2,6 +2,8 @@ package worker
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -40,6 +42,25 @@ func (s *Supervisor) class(err error) Class {
 		}
 	}
 	return Classify(err)
+}
+
+// ParseVendorCodes reads classes of a vendor's codes in text form, such as
+// "0x80000005": "stop". The classes are re-find, new-session, restart and stop.
+func ParseVendorCodes(text map[string]string) (map[RV]Class, error) {
+	classes := map[string]Class{"re-find": ClassReFind, "new-session": ClassNewSession, "restart": ClassRestart, "stop": ClassStop}
+	out := make(map[RV]Class)
+	for code, name := range text {
+		rv, err := strconv.ParseUint(code, 0, 64)
+		if err != nil || RV(rv) < RVVendor {
+			return nil, fmt.Errorf("%q is no code of a vendor: want 0x80000000 or higher", code)
+		}
+		class, ok := classes[name]
+		if !ok {
+			return nil, fmt.Errorf("%q: no class is called %q: use re-find, new-session, restart or stop", code, name)
+		}
+		out[RV(rv)] = class
+	}
+	return out, nil
 }
 
 func (s *Supervisor) spend(cause error) {
