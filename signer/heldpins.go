@@ -3,9 +3,12 @@ package signer
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"qcitycoin.org/qcity/signer/worker"
 )
@@ -100,4 +103,16 @@ func (h *heldPINs) wipe() {
 		held.secret.Wipe()
 	}
 	clear(h.pins)
+}
+
+// ForbidDumps keeps the PINs of this process out of core dumps and away from
+// debuggers of the same user. It is for the program, before Open.
+func ForbidDumps(log *slog.Logger) {
+	err := errors.Join(
+		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0),
+		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
+	)
+	if err != nil {
+		log.Warn("memory of the signer may reach a core dump", "err", err)
+	}
 }

@@ -60,16 +60,18 @@ type killed struct{}
 type pinWorld struct {
 	fakeHSM
 	fates
-	t     *testing.T
-	path  string // of the PIN file
-	right string // what the token takes
-	wrong int    // wrong PINs the token counted
-	shown int    // PINs the token judged
-	disk  []byte // content of pins.json, nil without one
+	t      *testing.T
+	path   string    // of the PIN file
+	source PINSource // that file, unless a test has another
+	right  string    // what the token takes
+	wrong  int       // wrong PINs the token counted
+	shown  int       // PINs the token judged
+	disk   []byte    // content of pins.json, nil without one
 }
 
 func newPINWorld(t *testing.T, pin, right string, limit int) *pinWorld {
 	w := &pinWorld{t: t, path: t.TempDir() + "/pin", right: right, fates: fates{limit: limit}}
+	w.source = FilePIN(w.path)
 	w.fakeHSM = fakeHSM{key: newSoftKey(types.P256, 5), attributes: protected}
 	putPIN(t, w.path, pin)
 	return w
@@ -139,7 +141,7 @@ func (w *pinWorld) life() (ready error, wasKilled bool) {
 			wasKilled = true
 		}
 	}()
-	c := Config{Journal: "journal", Keys: []KeyConfig{{PublicKey: w.key.public, TokenLabel: "t", TokenSerial: "s", PIN: FilePIN(w.path)}}}
+	c := Config{Journal: "journal", Keys: []KeyConfig{{PublicKey: w.key.public, TokenLabel: "t", TokenSerial: "s", PIN: w.source}}}
 	tk := newTokens(w, &c, time.Now, quiet())
 	tk.ledger.read, tk.ledger.write, tk.ledger.rounds = w.read, w.write, 1
 	if err := tk.prepare(context.Background()); err != nil {

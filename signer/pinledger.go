@@ -235,7 +235,12 @@ func RecordAcceptedPIN(journalPath string, token worker.TokenRef, source PINSour
 // logins there were. A PIN that the token refused is not tried again all the same.
 // It is a person's decision, and no daemon may be running on the journal.
 func AllowPINAgain(journalPath, tokenLabel string) (forgotten int, err error) {
-	l := ledgerBeside(journalPath)
+	return ledgerBeside(journalPath).allowAgain(tokenLabel)
+}
+
+func (l *pinLedger) allowAgain(tokenLabel string) (forgotten int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.load(); err != nil {
 		return 0, err
 	}

@@ -43,6 +43,7 @@ was refused; do not restart it by itself then.`,
 				return needsPerson{err}
 			}
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", "signer")
+			signer.ForbidDumps(log)
 			d, err := signer.Open(ctx, cfg, net, log)
 			if err != nil {
 				if ctx.Err() != nil {
