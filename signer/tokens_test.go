@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -73,6 +74,7 @@ func TestPINFileOfAnotherUser(t *testing.T) {
 
 // fakeHSM answers as it is told to.
 type fakeHSM struct {
+	mu                        sync.Mutex // for what set changes
 	key                       softKey
 	attributes                worker.Attributes
 	find, login, lookup, sign error
@@ -82,15 +84,26 @@ type fakeHSM struct {
 
 var protected = worker.Attributes{Sensitive: worker.True, Extractable: worker.False, Sign: worker.True}
 
+// set says whether the module lists its token, and what becomes of a search.
+func (f *fakeHSM) set(gone bool, find error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone, f.find = gone, find
+}
+
 func (f *fakeHSM) FindToken(_ context.Context, label, serial string) (worker.TokenInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return worker.TokenInfo{TokenRef: worker.TokenRef{Label: label, Serial: serial}}, f.find
 }
 
 func (f *fakeHSM) ListTokens(context.Context) ([]worker.TokenInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.gone {
-		return nil, f.find
+		return nil, nil
 	}
-	return []worker.TokenInfo{{TokenRef: worker.TokenRef{Label: "t", Serial: "s"}}}, f.find
+	return []worker.TokenInfo{{TokenRef: worker.TokenRef{Label: "t", Serial: "s"}}}, nil
 }
 
 func (f *fakeHSM) LoginAtDevice(context.Context, worker.TokenRef) error {

@@ -117,6 +117,8 @@ func TestFindKey(t *testing.T) {
 		{"one id, two labels, by label", []pairSpec{pair(k1, "a", 1), pair(k1, "b", 1)}, worker.KeyQuery{Label: "b"}, worker.ErrKeyAmbiguous},
 		{"one id on two curves, by label", []pairSpec{pair(k1, "a", 1), pair(r1, "b", 1)}, worker.KeyQuery{Label: "b"}, ""},
 		{"same label and id", []pairSpec{pair(k1, "a", 1), pair(k1, "a", 1)}, worker.KeyQuery{Label: "a", ID: []byte{1}}, worker.ErrKeyAmbiguous},
+		{"same label and id on two curves", []pairSpec{pair(k1, "a", 1), pair(r1, "a", 1)}, worker.KeyQuery{Algorithm: worker.P256}, worker.ErrKeyDuplicate},
+		{"same label and id on a foreign curve", []pairSpec{pair(k1, "a", 1), pair(p384, "a", 1)}, worker.KeyQuery{Algorithm: worker.Secp256k1}, worker.ErrKeyDuplicate},
 		{"label and id of different keys", []pairSpec{pair(k1, "a", 1), pair(k1, "b", 2)}, worker.KeyQuery{Label: "a", ID: []byte{2}}, worker.ErrKeyNotFound},
 		{"foreign curve by label", []pairSpec{pair(p384, "a", 1)}, worker.KeyQuery{Label: "a"}, worker.ErrKeyCurve},
 		{"foreign curve does not disturb", []pairSpec{pair(p384, "a", 1), pair(k1, "b", 2)}, worker.KeyQuery{}, ""},

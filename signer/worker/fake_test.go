@@ -53,6 +53,11 @@ func fakeMain(fault string) int {
 				resp.Key = &worker.Key{Algorithm: req.Key.Algorithm, PublicKey: req.Key.PublicKey}
 			}
 			err = worker.WriteResponse(socket, resp)
+		case "another key each time":
+			if req.Op == worker.OpFindKey {
+				resp.Key = &worker.Key{Algorithm: req.Key.Algorithm, PublicKey: req.Key.PublicKey, Label: fmt.Sprint("made by ", os.Getpid())}
+			}
+			err = worker.WriteResponse(socket, resp)
 		case "key off the curve":
 			resp.Key = &worker.Key{Algorithm: worker.P256, PublicKey: worker.PublicKey{5}}
 			err = worker.WriteResponse(socket, resp)
@@ -105,11 +110,7 @@ func TestWorthlessAnswers(t *testing.T) {
 		return err
 	}
 	sign := func(s *worker.Supervisor) error {
-		var generator worker.PublicKey
-		if err := generator.UnmarshalText([]byte("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")); err != nil {
-			return err
-		}
-		_, err := s.Sign(ctx, worker.KeyRef{Token: token, Algorithm: worker.Secp256k1, PublicKey: generator}, digest(0))
+		_, err := s.Sign(ctx, worker.KeyRef{Token: token, Algorithm: worker.Secp256k1, PublicKey: generator(t)}, digest(0))
 		return err
 	}
 	for _, tc := range []struct {
@@ -135,5 +136,46 @@ func TestWorthlessAnswers(t *testing.T) {
 				t.Fatalf("got %v, want %s", err, tc.want)
 			}
 		})
+	}
+}
+
+// generator is the point every implementation of the curve knows.
+func generator(t *testing.T) (k worker.PublicKey) {
+	t.Helper()
+	if err := k.UnmarshalText([]byte("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestChangedKey: what a new worker finds must be what was judged before, or
+// nothing is signed until somebody has judged it again.
+func TestChangedKey(t *testing.T) {
+	ctx := context.Background()
+	token := worker.TokenRef{Label: "fake", Serial: "1"}
+	s := start(t, worker.Config{
+		Binary: must[string](t)(os.Executable()),
+		Module: "none",
+		Env:    []string{envFake + "=another key each time"},
+		Log:    logger(t),
+	})
+	if err := s.Login(ctx, token, []byte(userPIN)); err != nil {
+		t.Fatal(err)
+	}
+	ref := worker.KeyRef{Token: token, Algorithm: worker.Secp256k1, PublicKey: generator(t)}
+	find := func() {
+		t.Helper()
+		must[worker.Key](t)(s.FindKey(ctx, token, worker.KeyQuery{Algorithm: ref.Algorithm, PublicKey: ref.PublicKey}))
+	}
+	find()
+	killWorker(t, s)
+	for range 2 {
+		if _, err := s.Sign(ctx, ref, digest(0)); !errors.Is(err, worker.ErrKeyChanged) || worker.Classify(err) != worker.ClassStop {
+			t.Fatalf("got %v, want %s", err, worker.ErrKeyChanged)
+		}
+	}
+	find() // the fake has no signature to give, so that it is asked shows that it is trusted
+	if _, err := s.Sign(ctx, ref, digest(0)); !errors.Is(err, worker.ErrBadSignature) {
+		t.Fatalf("judged again: got %v, want %s", err, worker.ErrBadSignature)
 	}
 }
