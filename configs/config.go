@@ -104,6 +104,20 @@ type Signer struct {
 	// runs on a throw-away copy, as SoftHSM truncates a token's file at every
 	// login and a process killed in that moment loses the token.
 	PristineTokens string `toml:"pristine_tokens"`
+	// ModuleEnv is the module's environment besides PATH, HOME, LANG, TZ and
+	// SOFTHSM2_CONF: NAME=value sets a variable, NAME passes the signer's own on.
+	ModuleEnv []string `toml:"module_env"`
+	// ModuleWrites are files and folders where the module may write: its tokens,
+	// locks, logs. It may write nowhere else, and may not read the journal's folder.
+	ModuleWrites []string `toml:"module_writes"`
+	// ModuleNetwork lets the module use the network, as that of a network HSM must.
+	ModuleNetwork bool `toml:"module_network"`
+	// Sessions is how many signatures one token is asked for at the same time.
+	// Zero: two, one at work and one spare. For a network HSM: one for each key.
+	Sessions int `toml:"sessions"`
+	// VendorCodes says what to do about return codes of the module's vendor, such as
+	// "0x80000005" = "stop": re-find, new-session, restart or stop. Others: restart.
+	VendorCodes map[string]string `toml:"vendor_codes"`
 	// SignaturesPerSecond and SignatureBurst bound how fast new signatures are
 	// made. Zero: 12 a second, 120 at once: two slots a second with five votes each.
 	SignaturesPerSecond float64 `toml:"signatures_per_second"`
@@ -125,8 +139,12 @@ type SignerKey struct {
 	Serial string `toml:"serial"`
 	// Label of the key inside the token.
 	Label string `toml:"label"`
-	// PINFile holds the user PIN on one line; mode 0400 or 0600.
-	PINFile string `toml:"pin_file"`
+	// ID of the key inside the token (CKA_ID) in hex. Empty: not checked.
+	ID string `toml:"id"`
+	// PIN says where the user PIN comes from: "credential:NAME" (systemd), "fd:N",
+	// "file:PATH" (one line; mode 0400 or 0600), "keyring:NAME", "terminal" (typed at
+	// the start), or "device" (entered at the token). Never the PIN itself.
+	PIN string `toml:"pin"`
 	// AllowExtractable accepts a key that the token would hand out.
 	AllowExtractable bool `toml:"allow_extractable"`
 }

@@ -74,7 +74,7 @@ func TestMissingConfigSaysWhatToDo(t *testing.T) {
 func TestConfigRoundTrip(t *testing.T) {
 	c := Default()
 	c.Payout = "address"
-	c.Signer.Keys = []SignerKey{{PublicKey: "secp256k1:02", Token: "t", Serial: "s", Label: "l", PINFile: "pin"}}
+	c.Signer.Keys = []SignerKey{{PublicKey: "secp256k1:02", Token: "t", Serial: "s", Label: "l", ID: "01", PIN: "file:pin"}}
 	file := filepath.Join(t.TempDir(), FileName)
 	if err := c.Write(file); err != nil {
 		t.Fatal(err)

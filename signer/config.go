@@ -3,6 +3,7 @@ package signer
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 
 	"qcitycoin.org/qcity/node/types"
@@ -27,9 +28,22 @@ type Config struct {
 	// Module is the path of the PKCS#11 library, for example
 	// /usr/lib/softhsm/libsofthsm2.so.
 	Module string
-	// ModuleEnv is added to the environment of the worker, as NAME=value, for
-	// libraries that are configured that way. Never a PIN.
+	// ModuleEnv is added to the little that the worker's environment has, for
+	// libraries that are configured that way: NAME=value sets a variable, NAME
+	// passes the daemon's own on. Never a PIN.
 	ModuleEnv []string
+	// ModuleWrites are files and directories beneath which the module may write:
+	// its tokens, locks and logs. Elsewhere it may not. It never reads what lies
+	// beside the journal.
+	ModuleWrites []string
+	// ModuleNetwork lets the module use the network, as one for a network HSM must.
+	ModuleNetwork bool
+	// Sessions is how many signatures a token may be asked for at the same time;
+	// zero means worker.DefaultSessions.
+	Sessions int
+	// VendorCodes says what to do about return codes of the module's vendor, from
+	// 0x80000000 on. Others lead to a new worker.
+	VendorCodes map[worker.RV]worker.Class
 	// SoftHSMCopy, a SoftHSM token directory, makes the worker use a copy of it,
 	// made afresh whenever the worker starts. SoftHSM can destroy a token when it is
 	// killed while it logs in. For devnets and tests only; empty means no copy.
@@ -54,9 +68,10 @@ type KeyConfig struct {
 	TokenSerial string
 	// KeyLabel, unless empty, must be the label of the key in the token.
 	KeyLabel string
-	// PINFile holds the token's user PIN on one line: a regular file of ours,
-	// mode 0400 or 0600.
-	PINFile string
+	// KeyID, unless empty, must be the key's CKA_ID.
+	KeyID []byte
+	// PIN says where the token's user PIN comes from.
+	PIN PINSource
 	// AllowExtractable accepts a key that can be, or could once be, read out of its
 	// token. Such a key may be used elsewhere, past this journal.
 	AllowExtractable bool
@@ -77,16 +92,20 @@ func (c *Config) Check() error {
 	need(c.SignaturesPerSecond >= 0 && c.SignatureBurst >= 0, "signatures_per_second and signature_burst: want no negative number")
 	need(len(c.Keys) > 0, "keys: none is given")
 	seen := make(map[types.PublicKey]bool)
-	pins := make(map[[2]string]string)
+	pins := make(map[[2]string]PINSource)
+	used := make(map[PINSource][2]string)
 	for i, k := range c.Keys {
 		need(!seen[k.PublicKey], "keys[%d]: %s is listed twice", i, k.PublicKey)
 		need(k.TokenLabel != "", "keys[%d]: token is missing", i)
-		need(k.PINFile != "", "keys[%d]: pin_file is missing", i)
+		need(k.PIN != PINSource{}, "keys[%d]: pin is missing: use %s", i, pinForms)
 		token := [2]string{k.TokenLabel, k.TokenSerial}
 		other, known := pins[token]
-		need(!known || other == k.PINFile, "keys[%d]: token %q has two PIN files, %s and %s: name one", i, k.TokenLabel, other, k.PINFile)
-		seen[k.PublicKey], pins[token] = true, k.PINFile
+		need(!known || other == k.PIN, "keys[%d]: token %q has two sources of its PIN, %s and %s: name one", i, k.TokenLabel, other, k.PIN)
+		owner, taken := used[k.PIN]
+		need(!taken || owner == token || k.PIN.kind != fromFD, "keys[%d]: %s can be read once, for one token, and tokens %q and %q both want it", i, k.PIN, owner[0], k.TokenLabel)
+		seen[k.PublicKey], pins[token], used[k.PIN] = true, k.PIN, token
 	}
+	need(c.Sessions >= 0 && c.Sessions <= worker.MaxParallel, "sessions: want 1 to %d", worker.MaxParallel)
 	return errors.Join(errs...)
 }
 
@@ -112,6 +131,31 @@ func (c *Config) limit() RateLimit {
 // besideJournal returns the path of a file that belongs to the journal.
 func (c *Config) besideJournal(name string) string {
 	return filepath.Join(filepath.Dir(c.Journal), name)
+}
+
+// workerConfig is what the PKCS#11 worker is started with.
+func (c *Config) workerConfig(log *slog.Logger) (worker.Config, error) {
+	secret, err := filepath.Abs(filepath.Dir(c.Journal))
+	if err != nil {
+		return worker.Config{}, fmt.Errorf("the directory of the journal: %w", err)
+	}
+	box := &worker.Sandbox{Hidden: []string{secret}, NoNetwork: !c.ModuleNetwork}
+	for _, path := range c.ModuleWrites {
+		if path, err = filepath.Abs(path); err != nil {
+			return worker.Config{}, fmt.Errorf("module_writes: %w", err)
+		}
+		box.Writable = append(box.Writable, path)
+	}
+	tokens := c.tokenCopy()
+	if tokens != nil {
+		if tokens.Dir, err = filepath.Abs(tokens.Dir); err != nil {
+			return worker.Config{}, fmt.Errorf("pristine_tokens: %w", err)
+		}
+	}
+	return worker.Config{
+		Binary: c.Worker, Module: c.Module, Env: c.ModuleEnv, Sessions: c.Sessions, VendorCodes: c.VendorCodes,
+		Sandbox: box, PrivateTokenCopy: tokens, Log: log,
+	}, nil
 }
 
 func (c *Config) tokenCopy() *worker.PrivateTokenCopy {

@@ -43,9 +43,11 @@ func Open(ctx context.Context, c Config, network *consensus.Network, log *slog.L
 	if n := journal.Status().Torn; n > 0 {
 		log.Info("cut an interrupted record, which nothing had acted on, off the signing journal", "bytes", n)
 	}
-	sup, err := worker.New(worker.Config{
-		Binary: c.Worker, Module: c.Module, Env: c.ModuleEnv, PrivateTokenCopy: c.tokenCopy(), Log: log,
-	})
+	wc, err := c.workerConfig(log)
+	if err != nil {
+		return nil, &TerminalError{errors.Join(err, journal.Close())}
+	}
+	sup, err := worker.New(wc)
 	if err != nil {
 		return nil, &TerminalError{errors.Join(err, journal.Close())}
 	}
@@ -68,16 +70,13 @@ func (d *Daemon) prepare(ctx context.Context) error {
 	return d.tokens.prepare(ctx)
 }
 
-// retryEvery is how often absent tokens are looked for.
-const retryEvery = 5 * time.Second
-
 // Run serves until ctx ends, or until the journal fails. A request under way is
 // finished. It ends the worker and releases the journal. It is called once.
 func (d *Daemon) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { d.lookForTokens(ctx) })
+	wg.Go(func() { d.tokens.watch(ctx) })
 	var failure error
 	wg.Go(func() {
 		select {
@@ -93,22 +92,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return errors.Join(failure, err, d.close())
 }
 
-func (d *Daemon) lookForTokens(ctx context.Context) {
-	tick := time.NewTicker(retryEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := d.tokens.prepare(ctx); err != nil {
-				d.log.Error("a key needs a person, then a restart of the signer", "err", err)
-			}
-		}
-	}
-}
-
 // Status describes the daemon.
 func (d *Daemon) Status(ctx context.Context) Status { return d.service.Status(ctx) }
 
-func (d *Daemon) close() error { return errors.Join(d.worker.Close(), d.journal.Close()) }
+func (d *Daemon) close() error {
+	d.tokens.held.wipe()
+	return errors.Join(d.worker.Close(), d.journal.Close())
+}

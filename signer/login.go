@@ -13,17 +13,25 @@ import (
 const knownTries = 3
 
 // login logs in to the token. A PIN that it never accepted is shown to it once,
-// and that is on disk before: only a person, by changing or touching the PIN
-// file, has it shown again. A PIN that it accepted before is free.
-func (t *tokens) login(ctx context.Context, token worker.TokenRef, path string) error {
-	f, err := readPIN(path)
+// and that is on disk before: only a person, by changing the PIN, touching its
+// file or typing it, has it shown again. A PIN that it accepted before is free.
+func (t *tokens) login(ctx context.Context, token worker.TokenRef, source PINSource) error {
+	if source.kind == fromDevice {
+		return t.loginAtDevice(ctx, token)
+	}
+	f, err := t.held.read(ctx, token, source)
 	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
 		return &TerminalError{err}
 	}
 	defer clear(f.pin)
-	known, err := t.ledger.check(token, f)
-	if err != nil {
-		return err
+	known := t.held.accepted(token, f)
+	if !known {
+		if known, err = t.ledger.check(token, f); err != nil {
+			return err
+		}
 	}
 	if known {
 		err = t.showKnown(ctx, token, f)
@@ -31,7 +39,8 @@ func (t *tokens) login(ctx context.Context, token worker.TokenRef, path string) 
 		err = t.showUnknown(ctx, token, f)
 	}
 	if refusesPIN(err) {
-		err = fmt.Errorf("correct the PIN in %s; it was tried once and will not be tried again: %w", path, err)
+		t.held.drop(token)
+		err = fmt.Errorf("correct the PIN in %s; it was tried once and will not be tried again: %w", source, err)
 		return &TerminalError{errors.Join(err, t.ledger.refused(token, f, t.clock()))}
 	}
 	if err != nil {
@@ -40,10 +49,27 @@ func (t *tokens) login(ctx context.Context, token worker.TokenRef, path string) 
 	if err := t.ledger.accepted(token, f, t.clock()); err != nil {
 		return fmt.Errorf("recording that token %s accepted its PIN: %w", token, err)
 	}
+	t.held.accept(token, f)
 	return nil
 }
 
-func (t *tokens) showUnknown(ctx context.Context, token worker.TokenRef, f pinFile) error {
+// loginAtDevice has a person enter the PIN at the token. No PIN is known here, so
+// none can be tried twice: each try is what somebody enters.
+func (t *tokens) loginAtDevice(ctx context.Context, token worker.TokenRef) error {
+	t.log.Info("waiting for the PIN to be entered at the token itself", "token", token.String())
+	err := t.hsm.LoginAtDevice(context.WithoutCancel(ctx), token)
+	switch {
+	case err == nil:
+		return nil
+	case refusesPIN(err):
+		return &TerminalError{fmt.Errorf("the PIN entered at the token was refused; start the signer again to enter another: %w", err)}
+	case mayHaveSeen(err):
+		return &TerminalError{fmt.Errorf("no PIN was entered at token %s, or it is not known whether it was accepted: start the signer again when somebody is there to enter it: %w", token, err)}
+	}
+	return loginFault(err)
+}
+
+func (t *tokens) showUnknown(ctx context.Context, token worker.TokenRef, f pinValue) error {
 	if err := t.ledger.begin(token, f, t.clock()); err != nil {
 		return err
 	}
@@ -61,7 +87,7 @@ func (t *tokens) showUnknown(ctx context.Context, token worker.TokenRef, f pinFi
 	return loginFault(err)
 }
 
-func (t *tokens) showKnown(ctx context.Context, token worker.TokenRef, f pinFile) (err error) {
+func (t *tokens) showKnown(ctx context.Context, token worker.TokenRef, f pinValue) (err error) {
 	for range knownTries {
 		err = t.show(ctx, token, f)
 		if err == nil || refusesPIN(err) {
@@ -80,7 +106,7 @@ func (t *tokens) showKnown(ctx context.Context, token worker.TokenRef, f pinFile
 
 // show waits for the outcome even when ctx ends: giving up would leave it
 // unknown, and the worker brings the login to its end in any case.
-func (t *tokens) show(ctx context.Context, token worker.TokenRef, f pinFile) error {
+func (t *tokens) show(ctx context.Context, token worker.TokenRef, f pinValue) error {
 	return t.hsm.Login(context.WithoutCancel(ctx), token, f.pin)
 }
 
@@ -98,7 +124,7 @@ func mayHaveSeen(err error) bool {
 	switch e.Kind {
 	case worker.ErrTokenNotFound, worker.ErrTokenAmbiguous, worker.ErrTokenNotReady,
 		worker.ErrPINLocked, worker.ErrPINExpired, worker.ErrPINFinalTry,
-		worker.ErrAlreadyLoggedIn, worker.ErrBadRequest,
+		worker.ErrAlreadyLoggedIn, worker.ErrBadRequest, worker.ErrNoPINPad,
 		worker.ErrModule, worker.ErrStart, worker.ErrDown, worker.ErrClosed:
 		return false
 	case worker.ErrReturned: // by a call before C_Login, or by C_Login itself

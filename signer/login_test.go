@@ -60,16 +60,18 @@ type killed struct{}
 type pinWorld struct {
 	fakeHSM
 	fates
-	t     *testing.T
-	path  string // of the PIN file
-	right string // what the token takes
-	wrong int    // wrong PINs the token counted
-	shown int    // PINs the token judged
-	disk  []byte // content of pins.json, nil without one
+	t      *testing.T
+	path   string    // of the PIN file
+	source PINSource // that file, unless a test has another
+	right  string    // what the token takes
+	wrong  int       // wrong PINs the token counted
+	shown  int       // PINs the token judged
+	disk   []byte    // content of pins.json, nil without one
 }
 
 func newPINWorld(t *testing.T, pin, right string, limit int) *pinWorld {
 	w := &pinWorld{t: t, path: t.TempDir() + "/pin", right: right, fates: fates{limit: limit}}
+	w.source = FilePIN(w.path)
 	w.fakeHSM = fakeHSM{key: newSoftKey(types.P256, 5), attributes: protected}
 	putPIN(t, w.path, pin)
 	return w
@@ -139,7 +141,7 @@ func (w *pinWorld) life() (ready error, wasKilled bool) {
 			wasKilled = true
 		}
 	}()
-	c := Config{Journal: "journal", Keys: []KeyConfig{{PublicKey: w.key.public, TokenLabel: "t", TokenSerial: "s", PINFile: w.path}}}
+	c := Config{Journal: "journal", Keys: []KeyConfig{{PublicKey: w.key.public, TokenLabel: "t", TokenSerial: "s", PIN: w.source}}}
 	tk := newTokens(w, &c, time.Now, quiet())
 	tk.ledger.read, tk.ledger.write, tk.ledger.rounds = w.read, w.write, 1
 	if err := tk.prepare(context.Background()); err != nil {
@@ -302,7 +304,7 @@ func TestLoginTries(t *testing.T) {
 			second.PublicKey = newSoftKey(types.P256, 6).public
 			tk.keys = append(tk.keys, &second)
 			if c.accepted {
-				file := need[pinFile](t)(readPIN(tk.keys[0].PINFile))
+				file := need[pinValue](t)(readPINFile(tk.keys[0].PIN))
 				if err := tk.ledger.accepted(worker.TokenRef{Label: "t", Serial: "s"}, file, time.Now()); err != nil {
 					t.Fatal(err)
 				}
@@ -330,12 +332,12 @@ func TestLoginTries(t *testing.T) {
 func TestLoginOutlivesItsCaller(t *testing.T) {
 	w := newPINWorld(t, "right", "right", 0)
 	ctx, cancel := context.WithCancel(context.Background())
-	f, tk := fakeTokens(t, func(k *KeyConfig) { k.PINFile = w.path })
+	f, tk := fakeTokens(t, func(k *KeyConfig) { k.PIN = FilePIN(w.path) })
 	tk.hsm = &cancelling{f, cancel}
 	if err := tk.prepare(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
-	file := need[pinFile](t)(readPIN(w.path))
+	file := need[pinValue](t)(readPINFile(FilePIN(w.path)))
 	if known, err := newPINLedger(tk.ledger.path).check(worker.TokenRef{Label: "t", Serial: "s"}, file); err != nil || !known {
 		t.Fatalf("known %v, %v", known, err)
 	}

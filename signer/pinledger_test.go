@@ -11,13 +11,13 @@ import (
 )
 
 // putPIN writes a PIN file and reads it as the daemon does.
-func putPIN(tb testing.TB, path, pin string) pinFile {
+func putPIN(tb testing.TB, path, pin string) pinValue {
 	tb.Helper()
 	if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, []byte(pin+"\n"), 0o400)); err != nil {
 		tb.Fatal(err)
 	}
 	touch(tb, path)
-	return need[pinFile](tb)(readPIN(path))
+	return need[pinValue](tb)(readPINFile(FilePIN(path)))
 }
 
 // touch gives a file a new time of change, however coarse the clock is.
@@ -37,7 +37,7 @@ func TestPINLedger(t *testing.T) {
 	day := time.Date(2026, 11, 23, 4, 5, 6, 7, time.UTC)
 	wrongA, wrongB := putPIN(t, dir+"/pin-a", "1111"), putPIN(t, dir+"/pin-b", "2222")
 	// Each step is seen by a ledger that has only the file.
-	expect := func(step string, token worker.TokenRef, f pinFile, wantKnown bool, wantErr ...string) {
+	expect := func(step string, token worker.TokenRef, f pinValue, wantKnown bool, wantErr ...string) {
 		t.Helper()
 		known, err := newPINLedger(path).check(token, f)
 		if known != wantKnown || (err != nil) != (wantErr != nil) || (err != nil && !IsTerminal(err)) {
@@ -62,7 +62,7 @@ func TestPINLedger(t *testing.T) {
 	expect("cut off", a, wrongA, false, dir+"/pin-a", `"a" (serial 1)`, "touch "+dir+"/pin-a", "2026-11-23")
 	expect("another token, same file", b, wrongA, false)
 	touch(t, dir+"/pin-a")
-	touched := need[pinFile](t)(readPIN(dir + "/pin-a"))
+	touched := need[pinValue](t)(readPINFile(FilePIN(dir + "/pin-a")))
 	expect("touched", a, touched, false)
 	do(func(l *pinLedger) error { return l.unseen(a) })
 	expect("not shown after all", a, wrongA, false)
@@ -104,7 +104,7 @@ func TestPINLedgerDamaged(t *testing.T) {
 		{"empty", "", "EOF"},
 		{"cut", `{"version":1,"logins":[`, "EOF"},
 		{"null", "null", "version 0"},
-		{"later version", `{"version":2}`, "version 2"},
+		{"later version", `{"version":3}`, "version 3"},
 		{"unknown field", `{"version":1,"logins":null,"refused":null,"more":1}`, "more"},
 		{"two values", `{"version":1}{}`, "follows"},
 		{"unknown state", `{"version":1,"logins":[` + strings.Replace(entry, "accepted", "perhaps", 1) + `]}`, "perhaps"},
@@ -121,7 +121,7 @@ func TestPINLedgerDamaged(t *testing.T) {
 			if !IsTerminal(err) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v; want %q", err, c.want)
 			}
-			if err := RecordAcceptedPIN(dir+"/journal", token, f.path); err == nil {
+			if err := RecordAcceptedPIN(dir+"/journal", token, f.source); err == nil {
 				t.Fatal("it was written over")
 			}
 		})
@@ -161,7 +161,7 @@ func TestRecordAcceptedPIN(t *testing.T) {
 	for _, token := range tokens {
 		path := making + "/" + token.Label + ".pin"
 		putPIN(t, path, "1234"+token.Label)
-		if err := RecordAcceptedPIN(making+"/journal", token, path); err != nil {
+		if err := RecordAcceptedPIN(making+"/journal", token, FilePIN(path)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -169,15 +169,15 @@ func TestRecordAcceptedPIN(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, token := range tokens {
-		f := need[pinFile](t)(readPIN(done + "/" + token.Label + ".pin"))
+		f := need[pinValue](t)(readPINFile(FilePIN(done + "/" + token.Label + ".pin")))
 		if known, err := newPINLedger(done+"/"+pinsFile).check(token, f); err != nil || !known {
 			t.Fatalf("%s: %v, %v", token, known, err)
 		}
 	}
-	if err := RecordAcceptedPIN(done+"/journal", worker.TokenRef{Label: "a"}, done+"/a.pin"); err == nil {
+	if err := RecordAcceptedPIN(done+"/journal", worker.TokenRef{Label: "a"}, FilePIN(done+"/a.pin")); err == nil {
 		t.Fatal("a token without its serial number was recorded")
 	}
-	if err := RecordAcceptedPIN(done+"/journal", tokens[0], done+"/none.pin"); err == nil {
+	if err := RecordAcceptedPIN(done+"/journal", tokens[0], FilePIN(done+"/none.pin")); err == nil {
 		t.Fatal("a PIN file that is missing was recorded")
 	}
 }

@@ -87,6 +87,7 @@ func newVault(tb testing.TB) *vault {
 		Journal: filepath.Join(v.dir, "journal"), Socket: socketPath(tb),
 		Worker: v.sup.Binary, Module: need[string](tb)(shimModule()),
 		ModuleEnv:           append(v.sup.Env, "SHIM_MODULE="+soft, "SHIM_FAULT="+v.dir+"/fault", "SHIM_LOGINS="+v.dir+"/logins"),
+		ModuleWrites:        []string{v.dir},
 		SignaturesPerSecond: 1e6, SignatureBurst: 1e6,
 	}
 	v.pin(tb, vaultPIN)
@@ -125,7 +126,7 @@ func (v *vault) generate(tb testing.TB, algorithms ...types.KeyAlgorithm) {
 		key := need[worker.Key](tb)(sup.GenerateKey(ctx, info.TokenRef, worker.Algorithm(a), fmt.Sprintf("key-%d", i), []byte{1}))
 		public := need[types.PublicKey](tb)(types.NewPublicKey(a, key.PublicKey[:]))
 		v.config.Keys = append(v.config.Keys, KeyConfig{
-			PublicKey: public, TokenLabel: info.Label, TokenSerial: info.Serial, KeyLabel: key.Label, PINFile: v.dir + "/pin",
+			PublicKey: public, TokenLabel: info.Label, TokenSerial: info.Serial, KeyLabel: key.Label, PIN: FilePIN(v.dir + "/pin"),
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,10 @@ import (
 
 // hsm is what the daemon asks of the PKCS#11 worker: a *worker.Supervisor.
 type hsm interface {
+	ListTokens(ctx context.Context) ([]worker.TokenInfo, error)
 	FindToken(ctx context.Context, label, serial string) (worker.TokenInfo, error)
 	Login(ctx context.Context, token worker.TokenRef, pin []byte) error
+	LoginAtDevice(ctx context.Context, token worker.TokenRef) error
 	FindKey(ctx context.Context, token worker.TokenRef, query worker.KeyQuery) (worker.Key, error)
 	Sign(ctx context.Context, key worker.KeyRef, digest [32]byte) (worker.Signature, error)
 }
@@ -24,9 +27,11 @@ type hsm interface {
 type tokens struct {
 	hsm    hsm
 	ledger *pinLedger
+	held   *heldPINs
 	clock  func() time.Time
 	log    *slog.Logger
 	keys   []*heldKey
+	missed chan struct{} // a key stopped being ready
 
 	mu sync.Mutex // guards ref, err and seen of each key
 }
@@ -43,7 +48,10 @@ type heldKey struct {
 var errNotTried = errors.New("its token was not looked at yet")
 
 func newTokens(h hsm, c *Config, clock func() time.Time, log *slog.Logger) *tokens {
-	t := &tokens{hsm: h, ledger: newPINLedger(c.besideJournal(pinsFile)), clock: clock, log: log}
+	t := &tokens{
+		hsm: h, ledger: newPINLedger(c.besideJournal(pinsFile)), held: newHeldPINs(log),
+		clock: clock, log: log, missed: make(chan struct{}, 1),
+	}
 	for _, k := range c.Keys {
 		t.keys = append(t.keys, &heldKey{KeyConfig: k, err: errNotTried})
 	}
@@ -83,9 +91,18 @@ func (t *tokens) Sign(ctx context.Context, key types.PublicKey, digest [32]byte)
 	var fault *worker.Error
 	if errors.As(err, &fault) {
 		// Not ready, until prepare has seen token and key again.
-		t.set(k, ref, t.keyFault(k, ref.Token, err, true))
+		t.lose(k, ref, t.keyFault(k, ref.Token, err, true))
 	}
 	return sig, err
+}
+
+// lose marks a key as not ready, and has it looked after.
+func (t *tokens) lose(k *heldKey, ref worker.KeyRef, err error) {
+	t.set(k, ref, err)
+	select {
+	case t.missed <- struct{}{}:
+	default: // it is known already
+	}
 }
 
 func (t *tokens) set(k *heldKey, ref worker.KeyRef, err error) {
@@ -119,7 +136,7 @@ func (t *tokens) prepare(ctx context.Context) error {
 			t.log.Info("key is ready", "key", k.PublicKey, "token", ref.Token.String())
 		case IsTerminal(err):
 			errs = append(errs, err)
-		case old.Error() != err.Error():
+		case reason(old) != reason(err):
 			t.log.Warn("key is not available", "err", err)
 		}
 	}
@@ -127,6 +144,15 @@ func (t *tokens) prepare(ctx context.Context) error {
 		return &TerminalError{err}
 	}
 	return nil
+}
+
+// reason is what an error says apart from what changes at every look.
+func reason(err error) string {
+	var e *worker.Error
+	if errors.As(err, &e) {
+		return string(e.Kind)
+	}
+	return err.Error()
 }
 
 // open finds a key. logins holds how the logins of this round ended: a token
@@ -143,7 +169,7 @@ func (t *tokens) open(ctx context.Context, k *heldKey, logins map[worker.TokenRe
 	}
 	err, done := logins[ref.Token]
 	if !done {
-		err = t.login(ctx, ref.Token, k.PINFile)
+		err = t.login(ctx, ref.Token, k.PIN)
 		logins[ref.Token] = err
 	}
 	if err != nil {
@@ -157,10 +183,17 @@ func (t *tokens) open(ctx context.Context, k *heldKey, logins map[worker.TokenRe
 	return ref, t.check(k, &key)
 }
 
-// check judges a key as found in its token.
+// check judges a key as found in its token: at every start, and whenever a token
+// has come back. Each refusal has a worker.Kind.
 func (t *tokens) check(k *heldKey, found *worker.Key) error {
 	if k.KeyLabel != "" && found.Label != k.KeyLabel {
-		return &TerminalError{fmt.Errorf("in token %q it has the label %q, not %q: correct label or public_key", k.TokenLabel, found.Label, k.KeyLabel)}
+		return &TerminalError{&worker.Error{Kind: worker.ErrKeyLabel, Message: fmt.Sprintf("in token %q it has the label %q, not %q: correct label or public_key", k.TokenLabel, found.Label, k.KeyLabel)}}
+	}
+	if len(k.KeyID) > 0 && !bytes.Equal(k.KeyID, found.ID) {
+		return &TerminalError{&worker.Error{Kind: worker.ErrKeyID, Message: fmt.Sprintf("in token %q it has the id %x, not %x: correct id or public_key", k.TokenLabel, found.ID, k.KeyID)}}
+	}
+	for _, remark := range found.Attributes.Remarks() {
+		t.log.Warn("a key may do more than it should", "key", k.PublicKey, "token", k.TokenLabel, "what", remark)
 	}
 	err := found.Attributes.Check()
 	if err == nil {
@@ -179,12 +212,18 @@ func (t *tokens) keyFault(k *heldKey, token worker.TokenRef, err error, seen boo
 	if !refusesPIN(err) {
 		return keyFault(err, seen)
 	}
-	f, fileErr := readPIN(k.PINFile)
-	if fileErr == nil {
-		fileErr = t.ledger.withdrawn(token, f, t.clock())
+	var noted error
+	if k.PIN.kind == fromFile {
+		var f pinValue
+		if f, noted = readPINFile(k.PIN); noted == nil {
+			noted = t.ledger.withdrawn(token, f, t.clock())
+			clear(f.pin)
+		}
+	} else if f, ok := t.held.take(token); ok {
+		noted = t.ledger.refused(token, f, t.clock())
 		clear(f.pin)
 	}
-	return &TerminalError{errors.Join(err, fileErr)}
+	return &TerminalError{errors.Join(err, noted)}
 }
 
 // keyFault marks the failures that only a person can end. seen: the key was
@@ -195,8 +234,8 @@ func keyFault(err error, seen bool) error {
 	}
 	for _, kind := range []worker.Kind{
 		worker.ErrTokenAmbiguous, worker.ErrTokenNotReady,
-		worker.ErrKeyNotFound, worker.ErrKeyAmbiguous, worker.ErrKeyCurve,
-		worker.ErrPINIncorrect, worker.ErrPINLocked, worker.ErrPINExpired, worker.ErrPINFinalTry, worker.ErrPINInvalid,
+		worker.ErrKeyNotFound, worker.ErrKeyAmbiguous, worker.ErrKeyDuplicate, worker.ErrKeyCurve, worker.ErrKeyChanged,
+		worker.ErrPINIncorrect, worker.ErrPINLocked, worker.ErrPINExpired, worker.ErrPINFinalTry, worker.ErrPINInvalid, worker.ErrNoPINPad,
 		worker.ErrBadSignature, worker.ErrBadRequest,
 	} {
 		if errors.Is(err, kind) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestReadPIN(t *testing.T) {
 		{"missing", filepath.Join(dir, "none"), "", "no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f, err := readPIN(c.path)
+			f, err := readPINFile(FilePIN(c.path))
 			if c.err == "" && (err != nil || string(f.pin) != c.want) {
 				t.Fatalf("%q, %v", f.pin, err)
 			}
@@ -66,23 +67,48 @@ func TestPINFileOfAnotherUser(t *testing.T) {
 	if err := os.Chown(path, 12345, -1); err != nil {
 		t.Skip("only root can give a file away: ", err)
 	}
-	if _, err := readPIN(path); err == nil || !strings.Contains(err.Error(), "chown") {
+	if _, err := readPINFile(FilePIN(path)); err == nil || !strings.Contains(err.Error(), "chown") {
 		t.Fatalf("got %v", err)
 	}
 }
 
 // fakeHSM answers as it is told to.
 type fakeHSM struct {
+	mu                        sync.Mutex // for what set changes
 	key                       softKey
 	attributes                worker.Attributes
 	find, login, lookup, sign error
 	logins                    int
+	gone                      bool // the module lists no token
 }
 
 var protected = worker.Attributes{Sensitive: worker.True, Extractable: worker.False, Sign: worker.True}
 
+// set says whether the module lists its token, and what becomes of a search.
+func (f *fakeHSM) set(gone bool, find error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone, f.find = gone, find
+}
+
 func (f *fakeHSM) FindToken(_ context.Context, label, serial string) (worker.TokenInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return worker.TokenInfo{TokenRef: worker.TokenRef{Label: label, Serial: serial}}, f.find
+}
+
+func (f *fakeHSM) ListTokens(context.Context) ([]worker.TokenInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		return nil, nil
+	}
+	return []worker.TokenInfo{{TokenRef: worker.TokenRef{Label: "t", Serial: "s"}}}, nil
+}
+
+func (f *fakeHSM) LoginAtDevice(context.Context, worker.TokenRef) error {
+	f.logins++
+	return f.login
 }
 
 func (f *fakeHSM) Login(context.Context, worker.TokenRef, []byte) error {
@@ -91,7 +117,7 @@ func (f *fakeHSM) Login(context.Context, worker.TokenRef, []byte) error {
 }
 
 func (f *fakeHSM) FindKey(_ context.Context, _ worker.TokenRef, q worker.KeyQuery) (worker.Key, error) {
-	return worker.Key{Algorithm: q.Algorithm, PublicKey: q.PublicKey, Label: "k", Attributes: f.attributes}, f.lookup
+	return worker.Key{Algorithm: q.Algorithm, PublicKey: q.PublicKey, Label: "k", ID: []byte{7}, Attributes: f.attributes}, f.lookup
 }
 
 func (f *fakeHSM) Sign(_ context.Context, _ worker.KeyRef, digest [32]byte) (worker.Signature, error) {
@@ -108,7 +134,7 @@ func fakeTokens(t *testing.T, change func(*KeyConfig)) (*fakeHSM, *tokens) {
 	if err := os.WriteFile(dir+"/pin", []byte("1234"), 0o400); err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Journal: dir + "/journal", Keys: []KeyConfig{{PublicKey: f.key.public, TokenLabel: "t", TokenSerial: "s", PINFile: dir + "/pin"}}}
+	c := Config{Journal: dir + "/journal", Keys: []KeyConfig{{PublicKey: f.key.public, TokenLabel: "t", TokenSerial: "s", PIN: FilePIN(dir + "/pin")}}}
 	if change != nil {
 		change(&c.Keys[0])
 	}
@@ -135,7 +161,7 @@ func TestKeyFaults(t *testing.T) {
 		{"token absent", func(f *fakeHSM) { f.find = fault(worker.ErrTokenNotFound) }, nil, false, 0},
 		{"two tokens", func(f *fakeHSM) { f.find = fault(worker.ErrTokenAmbiguous) }, nil, true, 0},
 		{"worker lost", func(f *fakeHSM) { f.find = fault(worker.ErrLost) }, nil, false, 0},
-		{"no PIN file", func(*fakeHSM) {}, func(k *KeyConfig) { k.PINFile += "x" }, true, 0},
+		{"no PIN file", func(*fakeHSM) {}, func(k *KeyConfig) { k.PIN = FilePIN("none") }, true, 0},
 		{"wrong PIN", func(f *fakeHSM) { f.login = fault(worker.ErrPINIncorrect) }, nil, true, 1},
 		{"locked PIN", func(f *fakeHSM) { f.login = fault(worker.ErrPINLocked) }, nil, true, 1},
 		{"final try", func(f *fakeHSM) { f.login = fault(worker.ErrPINFinalTry) }, nil, true, 1},
@@ -149,6 +175,9 @@ func TestKeyFaults(t *testing.T) {
 		{"two keys", func(f *fakeHSM) { f.lookup = fault(worker.ErrKeyAmbiguous) }, nil, true, 1},
 		{"wrong label", func(*fakeHSM) {}, func(k *KeyConfig) { k.KeyLabel = "other" }, true, 1},
 		{"right label", func(*fakeHSM) {}, func(k *KeyConfig) { k.KeyLabel = "k" }, false, 1},
+		{"wrong id", func(*fakeHSM) {}, func(k *KeyConfig) { k.KeyID = []byte{8} }, true, 1},
+		{"right id", func(*fakeHSM) {}, func(k *KeyConfig) { k.KeyID = []byte{7} }, false, 1},
+		{"two with its name", func(f *fakeHSM) { f.lookup = fault(worker.ErrKeyDuplicate) }, nil, true, 1},
 		{"extractable", func(f *fakeHSM) { f.attributes.Extractable = worker.True }, nil, true, 1},
 		{"extractable, allowed", func(f *fakeHSM) { f.attributes.Extractable = worker.True }, func(k *KeyConfig) { k.AllowExtractable = true }, false, 1},
 		{"not sensitive", func(f *fakeHSM) { f.attributes.Sensitive = worker.False }, nil, true, 1},
@@ -234,8 +263,8 @@ func TestConfigCheck(t *testing.T) {
 		return Config{
 			Journal: "j", Socket: "s", Worker: "w", Module: "m",
 			Keys: []KeyConfig{
-				{PublicKey: keys[0].public, TokenLabel: "a", PINFile: "p"},
-				{PublicKey: keys[1].public, TokenLabel: "a", PINFile: "p"},
+				{PublicKey: keys[0].public, TokenLabel: "a", PIN: FilePIN("p")},
+				{PublicKey: keys[1].public, TokenLabel: "a", PIN: FilePIN("p")},
 			},
 		}
 	}
@@ -253,8 +282,12 @@ func TestConfigCheck(t *testing.T) {
 		{"a key that is to join", "", func(c *Config) { c.Keys[0].PublicKey = newSoftKey(types.P256, 9).public }},
 		{"twice", "listed twice", func(c *Config) { c.Keys[1].PublicKey = c.Keys[0].PublicKey }},
 		{"no label", "token is missing", func(c *Config) { c.Keys[0].TokenLabel = "" }},
-		{"no PIN file", "pin_file", func(c *Config) { c.Keys[0].PINFile = "" }},
-		{"two PIN files", "two PIN files", func(c *Config) { c.Keys[1].PINFile = "q" }},
+		{"no PIN", "pin is missing", func(c *Config) { c.Keys[0].PIN = PINSource{} }},
+		{"two sources of a PIN", "two sources", func(c *Config) { c.Keys[1].PIN = FilePIN("q") }},
+		{"one descriptor for two tokens", "read once", func(c *Config) {
+			c.Keys[0].PIN, c.Keys[1].PIN, c.Keys[1].TokenLabel = PINSource{fromFD, "3"}, PINSource{fromFD, "3"}, "b"
+		}},
+		{"too many sessions", "sessions", func(c *Config) { c.Sessions = worker.MaxParallel + 1 }},
 	} {
 		cfg := good()
 		c.spoil(&cfg)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -24,11 +25,16 @@ import (
 const (
 	// loginLinger is how long a login may go on after the daemon is gone.
 	loginLinger = 30 * time.Second
+	// openFiles is enough for worker.MaxParallel connections of a network HSM.
+	openFiles = 512
 	// closeLimit is how long the module may take to close its sessions.
 	closeLimit = 2 * time.Second
 )
 
 func main() {
+	// What Go prints when a module crashes has words of memory in it, and ends in
+	// the signer's log. The reason stays.
+	debug.SetTraceback("none")
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := run(log); err != nil {
 		log.Error("qcity-p11 stopped", "err", err)
@@ -48,7 +54,7 @@ func run(log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if err := harden(); err != nil {
+	if err := harden(log); err != nil {
 		return err
 	}
 	w := pkcs11.NewWorker(log)
@@ -74,8 +80,9 @@ func openSocket() (*os.File, error) {
 // harden keeps PINs and whatever the module holds out of core dumps and away
 // from debuggers of the same user, and makes sure that no program started from
 // here gains rights. no_new_privs belongs to each thread and is therefore set
-// by the signer before the first thread exists; here it is only checked.
-func harden() error {
+// by the signer before the first thread exists, with the rest of the sandbox;
+// here it is only checked.
+func harden(log *slog.Logger) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid core dumps and tracing: %w", err)
 	}
@@ -88,6 +95,10 @@ func harden() error {
 	}
 	if set != 1 {
 		return errors.New("no_new_privs is not set: qcity-p11 is started by the signer, not by hand")
+	}
+	// Before Go's own view of the limit, which a program started from here gets.
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: openFiles, Max: openFiles}); err != nil {
+		log.Warn("sandbox: the limit of open files is not set", "err", err)
 	}
 	return nil
 }

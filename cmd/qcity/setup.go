@@ -148,7 +148,12 @@ func makeDevnet(ctx context.Context, dir string, o demoOptions, log *slog.Logger
 func recordPINs(journal, dir string, keys []configs.SignerKey) error {
 	for _, k := range keys {
 		token := worker.TokenRef{Label: k.Token, Serial: k.Serial}
-		if err := signer.RecordAcceptedPIN(journal, token, filepath.Join(dir, k.PINFile)); err != nil {
+		pin, err := signer.ParsePINSource(k.PIN)
+		if err != nil {
+			return err
+		}
+		inDir := func(path string) string { return filepath.Join(dir, path) }
+		if err := signer.RecordAcceptedPIN(journal, token, pin.Resolve(inDir)); err != nil {
 			return err
 		}
 	}
@@ -214,7 +219,7 @@ func makeToken(ctx context.Context, w *worker.Supervisor, dir string, i int) (co
 	}
 	return configs.SignerKey{
 		PublicKey: key.Algorithm.String() + ":" + key.PublicKey.String(),
-		Token:     token.Label, Serial: token.Serial, Label: label, PINFile: pinFile,
+		Token:     token.Label, Serial: token.Serial, Label: label, PIN: signer.FilePIN(pinFile).String(),
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,11 +12,12 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/worker"
 )
 
 func newSigner() *cobra.Command {
 	c := &cobra.Command{Use: "signer", Short: "Hold validator keys in an HSM and sign their slots"}
-	c.AddCommand(newSignerRun(), newSignerJournal())
+	c.AddCommand(newSignerRun(), newSignerJournal(), newSignerRetryPIN())
 	return c
 }
 
@@ -41,6 +43,7 @@ was refused; do not restart it by itself then.`,
 				return needsPerson{err}
 			}
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", "signer")
+			signer.ForbidDumps(log)
 			d, err := signer.Open(ctx, cfg, net, log)
 			if err != nil {
 				if ctx.Err() != nil {
@@ -77,12 +80,26 @@ func signerConfig(file string) (*consensus.Network, signer.Config, error) {
 	out := signer.Config{
 		Journal: c.Path(c.Signer.Journal), Socket: c.Path(c.Signer.Socket), Worker: binary,
 		Module: c.Path(c.Signer.Module), SoftHSMCopy: c.Path(c.Signer.PristineTokens),
+		ModuleEnv: c.Signer.ModuleEnv, ModuleNetwork: c.Signer.ModuleNetwork, Sessions: c.Signer.Sessions,
 		SignaturesPerSecond: c.Signer.SignaturesPerSecond, SignatureBurst: c.Signer.SignatureBurst,
+	}
+	for _, path := range c.Signer.ModuleWrites {
+		out.ModuleWrites = append(out.ModuleWrites, c.Path(path))
+	}
+	if out.VendorCodes, err = worker.ParseVendorCodes(c.Signer.VendorCodes); err != nil {
+		return nil, out, fmt.Errorf("%s: signer.vendor_codes: %w", file, err)
 	}
 	for i, k := range c.Signer.Keys {
 		key := signer.KeyConfig{
-			TokenLabel: k.Token, TokenSerial: k.Serial, KeyLabel: k.Label,
-			PINFile: c.Path(k.PINFile), AllowExtractable: k.AllowExtractable,
+			TokenLabel: k.Token, TokenSerial: k.Serial, KeyLabel: k.Label, AllowExtractable: k.AllowExtractable,
+		}
+		pin, err := signer.ParsePINSource(k.PIN)
+		if err != nil {
+			return nil, out, fmt.Errorf("%s: signer.keys[%d]: pin: %w", file, i, err)
+		}
+		key.PIN = pin.Resolve(c.Path)
+		if key.KeyID, err = hex.DecodeString(k.ID); err != nil {
+			return nil, out, fmt.Errorf("%s: signer.keys[%d]: id: want hex digits: %w", file, i, err)
 		}
 		if err := key.PublicKey.UnmarshalText([]byte(k.PublicKey)); err != nil {
 			return nil, out, fmt.Errorf("%s: signer.keys[%d]: %w", file, i, err)

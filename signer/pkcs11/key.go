@@ -47,22 +47,48 @@ type candidate struct {
 	points []worker.PublicKey
 }
 
-// findKey returns the one key that fits.
+// findKey returns the one key that fits, if no other has its label and id.
 func (w *Worker) findKey(ref worker.TokenRef, q worker.KeyQuery) (key *worker.Key, err error) {
-	err = w.withSession(ref, func(l *login) error {
-		c, err := w.lookUp(ref, l.session, q)
+	err = w.withSession(ref, func(s *session) error {
+		c, err := w.lookUp(ref, s.handle, q)
 		if err != nil {
 			return err
 		}
+		if err := w.unique(ref, s.handle, c); err != nil {
+			return err
+		}
 		key = &worker.Key{Algorithm: c.alg, PublicKey: c.points[0], Label: c.label, ID: c.id}
-		key.Attributes, err = w.attributes(l.session, c.handle)
-		l.handles[keyName{c.alg, c.points[0]}] = c.handle
+		key.Attributes, err = w.attributes(s.handle, c.handle)
+		s.keys[keyName{c.alg, c.points[0]}] = c.handle
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return key, nil
+}
+
+// unique refuses a key when another private key, of whatever kind, has its label
+// and id: whoever addresses it by name may get either.
+func (w *Worker) unique(ref worker.TokenRef, sh pkcs11.SessionHandle, c candidate) error {
+	if c.label == "" && len(c.id) == 0 {
+		return nil
+	}
+	// Not searched by an empty label or id, which would match any.
+	template := []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, c.label),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, c.id),
+	}
+	same, err := w.find(sh, template)
+	if err != nil {
+		return err
+	}
+	if len(same) > 1 {
+		return failure(worker.ErrKeyDuplicate, "token %s has %d private keys with label %q and id %x: give each its own", ref, len(same), c.label, c.id)
+	}
+	return nil
 }
 
 // lookUp enforces "exactly one": two keys may carry the same label and id in
@@ -243,6 +269,9 @@ func (w *Worker) attributes(sh pkcs11.SessionHandle, h pkcs11.ObjectHandle) (a w
 		{pkcs11.CKA_NEVER_EXTRACTABLE, &a.NeverExtractable},
 		{pkcs11.CKA_LOCAL, &a.Local},
 		{pkcs11.CKA_SIGN, &a.Sign},
+		{pkcs11.CKA_DECRYPT, &a.Decrypt},
+		{pkcs11.CKA_UNWRAP, &a.Unwrap},
+		{pkcs11.CKA_DERIVE, &a.Derive},
 	} {
 		value, err := w.attribute(sh, h, field.attr)
 		if err != nil {

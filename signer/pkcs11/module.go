@@ -1,8 +1,8 @@
 // Package pkcs11 is the inside of the worker process: it loads one PKCS#11
 // module and answers the requests of package worker with it. It is the only
-// package built with cgo. It keeps no state that outlives the process, decides
-// no policy, and is not safe for concurrent use: SoftHSM was seen to crash
-// when two threads share a session, so calls come one at a time.
+// package built with cgo. It keeps no state that outlives the process and decides
+// no policy. Signatures are made side by side, each in a session of its own;
+// everything else has the module for itself.
 package pkcs11
 
 import (
@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
@@ -20,28 +21,14 @@ import (
 
 // Worker answers requests. The zero value is not usable; see NewWorker.
 type Worker struct {
-	log    *slog.Logger
-	ctx    *pkcs11.Ctx // nil until opened
-	path   string      // of the module
-	logins map[worker.TokenRef]*login
-}
-
-// login is a token this process has logged in to.
-type login struct {
-	slot uint
-	// anchor stays open, because a token logs its user out when the last
-	// session closes. It is used for nothing else.
-	anchor pkcs11.SessionHandle
-	// session is the working session; it is discarded after any error, because
-	// a failed C_Sign leaves the operation active for ever.
-	session pkcs11.SessionHandle
-	open    bool
-	handles map[keyName]pkcs11.ObjectHandle // valid for session only
-}
-
-type keyName struct {
-	alg worker.Algorithm
-	pub worker.PublicKey
+	log *slog.Logger
+	// alone is held for reading by signatures, for writing by all else. The
+	// supervisor keeps them apart too; this is the end that must not be wrong.
+	alone    sync.RWMutex
+	ctx      *pkcs11.Ctx // nil until opened
+	path     string      // of the module
+	sessions int         // per token
+	logins   map[worker.TokenRef]*login
 }
 
 // NewWorker returns a Worker without a module.
@@ -51,6 +38,13 @@ func NewWorker(log *slog.Logger) *Worker {
 
 // Handle answers one request; it is the handler for worker.Serve.
 func (w *Worker) Handle(req *worker.Request) *worker.Response {
+	if req.Op.Parallel() {
+		w.alone.RLock()
+		defer w.alone.RUnlock()
+	} else {
+		w.alone.Lock()
+		defer w.alone.Unlock()
+	}
 	resp := new(worker.Response)
 	if err := w.dispatch(req, resp); err != nil {
 		var e *worker.Error
@@ -70,10 +64,11 @@ func (w *Worker) dispatch(req *worker.Request, resp *worker.Response) (err error
 	switch req.Op {
 	case worker.OpOpen:
 		resp.Module, err = w.open(req.Protocol, req.Module)
+		w.sessions = req.Sessions
 	case worker.OpListTokens:
 		resp.Tokens, err = w.listTokens()
 	case worker.OpLogin:
-		resp.Token, err = w.login(req.Token, req.PIN)
+		resp.Token, err = w.login(req.Token, req.PIN, req.AtDevice)
 	case worker.OpFindKey:
 		resp.Key, err = w.findKey(req.Token, req.Key)
 	case worker.OpSign:
@@ -124,6 +119,8 @@ func (w *Worker) open(protocol int, path string) (*worker.ModuleInfo, error) {
 // Close finalises the module, which ends all sessions at the device. The
 // Worker cannot be used afterwards.
 func (w *Worker) Close() error {
+	w.alone.Lock()
+	defer w.alone.Unlock()
 	if w.ctx == nil {
 		return nil
 	}

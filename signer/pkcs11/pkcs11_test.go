@@ -117,6 +117,8 @@ func TestFindKey(t *testing.T) {
 		{"one id, two labels, by label", []pairSpec{pair(k1, "a", 1), pair(k1, "b", 1)}, worker.KeyQuery{Label: "b"}, worker.ErrKeyAmbiguous},
 		{"one id on two curves, by label", []pairSpec{pair(k1, "a", 1), pair(r1, "b", 1)}, worker.KeyQuery{Label: "b"}, ""},
 		{"same label and id", []pairSpec{pair(k1, "a", 1), pair(k1, "a", 1)}, worker.KeyQuery{Label: "a", ID: []byte{1}}, worker.ErrKeyAmbiguous},
+		{"same label and id on two curves", []pairSpec{pair(k1, "a", 1), pair(r1, "a", 1)}, worker.KeyQuery{Algorithm: worker.P256}, worker.ErrKeyDuplicate},
+		{"same label and id on a foreign curve", []pairSpec{pair(k1, "a", 1), pair(p384, "a", 1)}, worker.KeyQuery{Algorithm: worker.Secp256k1}, worker.ErrKeyDuplicate},
 		{"label and id of different keys", []pairSpec{pair(k1, "a", 1), pair(k1, "b", 2)}, worker.KeyQuery{Label: "a", ID: []byte{2}}, worker.ErrKeyNotFound},
 		{"foreign curve by label", []pairSpec{pair(p384, "a", 1)}, worker.KeyQuery{Label: "a"}, worker.ErrKeyCurve},
 		{"foreign curve does not disturb", []pairSpec{pair(p384, "a", 1), pair(k1, "b", 2)}, worker.KeyQuery{}, ""},
@@ -175,9 +177,9 @@ func TestWeakKeysAreDetected(t *testing.T) {
 		want    worker.Attributes
 		weak    bool
 	}{
-		{"protected", attr(true, false), worker.Attributes{Sensitive: "true", AlwaysSensitive: "true", Extractable: "false", NeverExtractable: "true", Local: "true", Sign: "true"}, false},
-		{"extractable", attr(true, true), worker.Attributes{Sensitive: "true", AlwaysSensitive: "true", Extractable: "true", NeverExtractable: "false", Local: "true", Sign: "true"}, true},
-		{"not sensitive", attr(false, false), worker.Attributes{Sensitive: "false", AlwaysSensitive: "false", Extractable: "false", NeverExtractable: "true", Local: "true", Sign: "true"}, true},
+		{"protected", attr(true, false), worker.Attributes{Sensitive: "true", AlwaysSensitive: "true", Extractable: "false", NeverExtractable: "true", Local: "true", Sign: "true", Decrypt: "true", Unwrap: "true", Derive: "false"}, false},
+		{"extractable", attr(true, true), worker.Attributes{Sensitive: "true", AlwaysSensitive: "true", Extractable: "true", NeverExtractable: "false", Local: "true", Sign: "true", Decrypt: "true", Unwrap: "true", Derive: "false"}, true},
+		{"not sensitive", attr(false, false), worker.Attributes{Sensitive: "false", AlwaysSensitive: "false", Extractable: "false", NeverExtractable: "true", Local: "true", Sign: "true", Decrypt: "true", Unwrap: "true", Derive: "false"}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w, token := newToken(t)
@@ -198,7 +200,8 @@ func TestGeneratedKeyIsLockedDown(t *testing.T) {
 	w, token := newToken(t)
 	key := ask(t, w, &worker.Request{Op: worker.OpGenerateKey, Token: token, Key: worker.KeyQuery{Algorithm: worker.Secp256k1, Label: "k", ID: []byte{1}}}).Key
 	l := w.logins[token]
-	h := l.handles[keyName{key.Algorithm, key.PublicKey}]
+	s := l.idle[0]
+	h := s.keys[keyName{key.Algorithm, key.PublicKey}]
 	for name, tc := range map[string]struct {
 		attr uint
 		want worker.Answer
@@ -210,12 +213,12 @@ func TestGeneratedKeyIsLockedDown(t *testing.T) {
 		"unwrap":     {pkcs11.CKA_UNWRAP, worker.False},
 		"derive":     {pkcs11.CKA_DERIVE, worker.False},
 	} {
-		value, err := w.attribute(l.session, h, tc.attr)
+		value, err := w.attribute(s.handle, h, tc.attr)
 		if err != nil || answer(value) != tc.want {
 			t.Errorf("%s: got %x, %v, want %s", name, value, err, tc.want)
 		}
 	}
-	if _, err := w.ctx.GetAttributeValue(l.session, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_VALUE, nil)}); err == nil {
+	if _, err := w.ctx.GetAttributeValue(s.handle, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_VALUE, nil)}); err == nil {
 		t.Error("the private key can be read")
 	}
 }
@@ -242,12 +245,13 @@ func TestFailureDropsHandles(t *testing.T) {
 	q := worker.KeyQuery{Algorithm: key.Algorithm, PublicKey: key.PublicKey}
 	sign := &worker.Request{Op: worker.OpSign, Token: token, Key: q, Digest: make([]byte, 32)}
 	l := w.logins[token]
-	for h := range l.handles {
-		l.handles[h] = 0xdead
+	s := l.idle[0]
+	for h := range s.keys {
+		s.keys[h] = 0xdead
 	}
 	resp := w.Handle(sign)
-	if resp.Err == nil || worker.Classify(resp.Err) != worker.ClassReFind || l.open || l.handles != nil {
-		t.Fatalf("got %v, session open %t, handles %v", resp.Err, l.open, l.handles)
+	if resp.Err == nil || worker.Classify(resp.Err) != worker.ClassReFind || l.live != 0 || len(l.idle) != 0 {
+		t.Fatalf("got %v, %d sessions are open", resp.Err, l.live)
 	}
 	ask(t, w, sign)
 }

@@ -17,22 +17,22 @@ func (w *Worker) sign(ref worker.TokenRef, q worker.KeyQuery, digest []byte) (si
 	if q.Algorithm == 0 || q.PublicKey == (worker.PublicKey{}) {
 		return nil, failure(worker.ErrBadRequest, "a signing key is named by algorithm and public key, got %s", q)
 	}
-	err = w.withSession(ref, func(l *login) error {
+	err = w.withSession(ref, func(s *session) error {
 		name := keyName{q.Algorithm, q.PublicKey}
-		h, ok := l.handles[name]
+		h, ok := s.keys[name]
 		if !ok {
-			c, err := w.lookUp(ref, l.session, q)
+			c, err := w.lookUp(ref, s.handle, q)
 			if err != nil {
 				return err
 			}
 			h = c.handle
-			l.handles[name] = h
+			s.keys[name] = h
 		}
 		mechanism := []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}
-		if err := w.ctx.SignInit(l.session, mechanism, h); err != nil {
+		if err := w.ctx.SignInit(s.handle, mechanism, h); err != nil {
 			return returned("C_SignInit", err, "token %s does not begin to sign with %s", ref, q)
 		}
-		if sig, err = w.ctx.Sign(l.session, digest); err != nil {
+		if sig, err = w.ctx.Sign(s.handle, digest); err != nil {
 			return returned("C_Sign", err, "token %s does not sign with %s", ref, q)
 		}
 		return nil

@@ -43,6 +43,7 @@ func tokenInfo(t pkcs11.TokenInfo) worker.TokenInfo {
 		PINFinalTry:    t.Flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0,
 		PINLocked:      t.Flags&pkcs11.CKF_USER_PIN_LOCKED != 0,
 		PINExpired:     t.Flags&pkcs11.CKF_USER_PIN_TO_BE_CHANGED != 0,
+		PINAtDevice:    t.Flags&pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH != 0,
 	}
 }
 
@@ -86,9 +87,10 @@ func (w *Worker) findToken(ref worker.TokenRef) (slotToken, error) {
 	return found, failure(worker.ErrTokenAmbiguous, "%d tokens call themselves %s: disconnect all but one", n, ref)
 }
 
-// login makes at most one C_Login call.
-func (w *Worker) login(ref worker.TokenRef, pin []byte) (*worker.TokenInfo, error) {
-	if len(pin) == 0 {
+// login makes at most one C_Login call. At the device means without a PIN from
+// here: the token asks for it itself (PKCS#11, C_Login with a null pointer).
+func (w *Worker) login(ref worker.TokenRef, pin []byte, atDevice bool) (*worker.TokenInfo, error) {
+	if atDevice != (len(pin) == 0) {
 		return nil, failure(worker.ErrPINInvalid, "the PIN for token %s is empty", ref)
 	}
 	if w.logins[ref] != nil {
@@ -101,6 +103,9 @@ func (w *Worker) login(ref worker.TokenRef, pin []byte) (*worker.TokenInfo, erro
 	if err := checkPINState(t.info); err != nil {
 		return nil, err
 	}
+	if atDevice && !t.info.PINAtDevice {
+		return nil, failure(worker.ErrNoPINPad, "token %s has no way to enter a PIN at the device: name another source of the PIN", ref)
+	}
 	anchor, err := w.ctx.OpenSession(t.slot, pkcs11.CKF_SERIAL_SESSION)
 	if err != nil {
 		return nil, returned("C_OpenSession", err, "token %s opens no session", ref)
@@ -109,7 +114,7 @@ func (w *Worker) login(ref worker.TokenRef, pin []byte) (*worker.TokenInfo, erro
 		w.closeSession(anchor)
 		return nil, loginFailure(ref, err)
 	}
-	w.logins[ref] = &login{slot: t.slot, anchor: anchor}
+	w.logins[ref] = newLogin(t.slot, anchor, w.sessions)
 	return &t.info, nil
 }
 
@@ -150,34 +155,4 @@ func loginFailure(ref worker.TokenRef, err error) *worker.Error {
 		e.Message = "token " + ref.String() + " has no user PIN yet: its security officer must set one"
 	}
 	return e
-}
-
-// withSession runs f in the working session of a logged-in token and discards
-// session and handles if f fails, for whatever reason.
-func (w *Worker) withSession(ref worker.TokenRef, f func(*login) error) error {
-	l := w.logins[ref]
-	if l == nil {
-		return failure(worker.ErrNotLoggedIn, "token %s is not logged in", ref)
-	}
-	if !l.open {
-		sh, err := w.ctx.OpenSession(l.slot, pkcs11.CKF_SERIAL_SESSION)
-		if err != nil {
-			return returned("C_OpenSession", err, "token %s opens no session", ref)
-		}
-		l.session, l.open, l.handles = sh, true, make(map[keyName]pkcs11.ObjectHandle)
-	}
-	err := f(l)
-	if err != nil {
-		w.closeSession(l.session)
-		l.open, l.handles = false, nil
-	}
-	return err
-}
-
-// closeSession gives a session back. That it fails is expected when the token
-// is gone, and changes nothing.
-func (w *Worker) closeSession(sh pkcs11.SessionHandle) {
-	if err := w.ctx.CloseSession(sh); err != nil {
-		w.log.Debug("session not closed", "err", err)
-	}
 }

@@ -27,6 +27,13 @@ const (
 	// No private key, or more than one, fits the query (worker).
 	ErrKeyNotFound  Kind = "key-not-found"
 	ErrKeyAmbiguous Kind = "key-ambiguous"
+	// Another private key has the same label and id (worker).
+	ErrKeyDuplicate Kind = "key-duplicate"
+	// The key is not the one configured by label or by id.
+	ErrKeyLabel Kind = "key-wrong-label"
+	ErrKeyID    Kind = "key-wrong-id"
+	// A key that came back with another label, id or attributes.
+	ErrKeyChanged Kind = "key-changed"
 	// The key is on another curve than asked for, or on neither of ours (worker).
 	ErrKeyCurve Kind = "key-wrong-curve"
 	// GenerateKey: label or id is taken (worker).
@@ -42,6 +49,8 @@ const (
 	ErrPINFinalTry Kind = "pin-final-try"
 	// The PIN has a length or form this token never accepts (worker).
 	ErrPINInvalid Kind = "pin-invalid"
+	// The PIN was to be entered at the token, which has no way to (worker).
+	ErrNoPINPad Kind = "token-without-pin-pad"
 	// A call needs a login that has not happened, or a login is already there
 	// with another PIN (worker).
 	ErrNotLoggedIn     Kind = "not-logged-in"

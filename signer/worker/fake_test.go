@@ -49,6 +49,14 @@ func fakeMain(fault string) int {
 			return 3
 		case "silence":
 		case "no key", "no signature":
+			if fault == "no signature" && req.Op == worker.OpFindKey {
+				resp.Key = &worker.Key{Algorithm: req.Key.Algorithm, PublicKey: req.Key.PublicKey}
+			}
+			err = worker.WriteResponse(socket, resp)
+		case "another key each time":
+			if req.Op == worker.OpFindKey {
+				resp.Key = &worker.Key{Algorithm: req.Key.Algorithm, PublicKey: req.Key.PublicKey, Label: fmt.Sprint("made by ", os.Getpid())}
+			}
 			err = worker.WriteResponse(socket, resp)
 		case "key off the curve":
 			resp.Key = &worker.Key{Algorithm: worker.P256, PublicKey: worker.PublicKey{5}}
@@ -102,7 +110,7 @@ func TestWorthlessAnswers(t *testing.T) {
 		return err
 	}
 	sign := func(s *worker.Supervisor) error {
-		_, err := s.Sign(ctx, worker.KeyRef{Token: token, Algorithm: worker.P256, PublicKey: worker.PublicKey{2}}, digest(0))
+		_, err := s.Sign(ctx, worker.KeyRef{Token: token, Algorithm: worker.Secp256k1, PublicKey: generator(t)}, digest(0))
 		return err
 	}
 	for _, tc := range []struct {
@@ -128,5 +136,46 @@ func TestWorthlessAnswers(t *testing.T) {
 				t.Fatalf("got %v, want %s", err, tc.want)
 			}
 		})
+	}
+}
+
+// generator is the point every implementation of the curve knows.
+func generator(t *testing.T) (k worker.PublicKey) {
+	t.Helper()
+	if err := k.UnmarshalText([]byte("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestChangedKey: what a new worker finds must be what was judged before, or
+// nothing is signed until somebody has judged it again.
+func TestChangedKey(t *testing.T) {
+	ctx := context.Background()
+	token := worker.TokenRef{Label: "fake", Serial: "1"}
+	s := start(t, worker.Config{
+		Binary: must[string](t)(os.Executable()),
+		Module: "none",
+		Env:    []string{envFake + "=another key each time"},
+		Log:    logger(t),
+	})
+	if err := s.Login(ctx, token, []byte(userPIN)); err != nil {
+		t.Fatal(err)
+	}
+	ref := worker.KeyRef{Token: token, Algorithm: worker.Secp256k1, PublicKey: generator(t)}
+	find := func() {
+		t.Helper()
+		must[worker.Key](t)(s.FindKey(ctx, token, worker.KeyQuery{Algorithm: ref.Algorithm, PublicKey: ref.PublicKey}))
+	}
+	find()
+	killWorker(t, s)
+	for range 2 {
+		if _, err := s.Sign(ctx, ref, digest(0)); !errors.Is(err, worker.ErrKeyChanged) || worker.Classify(err) != worker.ClassStop {
+			t.Fatalf("got %v, want %s", err, worker.ErrKeyChanged)
+		}
+	}
+	find() // the fake has no signature to give, so that it is asked shows that it is trusted
+	if _, err := s.Sign(ctx, ref, digest(0)); !errors.Is(err, worker.ErrBadSignature) {
+		t.Fatalf("judged again: got %v, want %s", err, worker.ErrBadSignature)
 	}
 }

@@ -96,11 +96,12 @@ type bench struct {
 	tokens string // token directory
 	fault  string // order to the shim; see shim.c
 	logins string // one byte per C_Login
+	tried  string // what the shim tried, and with what result
 }
 
 func newBench(t testing.TB) *bench {
 	dir := t.TempDir()
-	b := &bench{tokens: filepath.Join(dir, "tokens"), fault: filepath.Join(dir, "fault"), logins: filepath.Join(dir, "logins")}
+	b := &bench{tokens: filepath.Join(dir, "tokens"), fault: filepath.Join(dir, "fault"), logins: filepath.Join(dir, "logins"), tried: filepath.Join(dir, "tried")}
 	conf := filepath.Join(dir, "softhsm2.conf")
 	if err := os.Mkdir(b.tokens, 0o700); err != nil {
 		t.Fatal(err)
@@ -111,10 +112,10 @@ func newBench(t testing.TB) *bench {
 	b.cfg = worker.Config{
 		Binary: must[string](t)(workerBinary()),
 		Module: softHSM(t),
-		Env:    []string{"SOFTHSM2_CONF=" + conf, "SHIM_MODULE=" + softHSM(t), "SHIM_FAULT=" + b.fault, "SHIM_LOGINS=" + b.logins},
+		Env:    []string{"SOFTHSM2_CONF=" + conf, "SHIM_MODULE=" + softHSM(t), "SHIM_FAULT=" + b.fault, "SHIM_LOGINS=" + b.logins, "SHIM_TRIED=" + b.tried},
 		Log:    logger(t),
 		// No test may fail because the machine is slow.
-		Timeouts: worker.Timeouts{Start: generous, Call: generous, Login: generous, SetUp: generous},
+		Timeouts: worker.Timeouts{Start: generous, Call: generous, Login: generous, SetUp: generous, Pad: generous},
 	}
 	return b
 }

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,16 +23,31 @@ type process struct {
 	conn   *os.File
 	cmd    *exec.Cmd
 	module ModuleInfo
-	nextID uint64
-	// loggedIn holds the tokens this generation has logged in to.
+	// loggedIn holds the tokens this generation has logged in to, checked the keys
+	// it was seen to hold. Both change only while nothing else runs.
 	loggedIn map[TokenRef]bool
+	checked  map[KeyRef]bool
+	// retired: it was ended on purpose, and no failure is to be booked.
+	retired atomic.Bool
+
+	writing sync.Mutex // one frame at a time
+	mu      sync.Mutex // guards what follows
+	nextID  uint64
+	pending map[uint64]chan<- answer
+	fault   *Error // why nothing more can be asked, nil while it can
 
 	done    chan struct{} // closed when the process has been waited for
 	waitErr error         // valid once done is closed
 }
 
+// answer is what a call waits for.
+type answer struct {
+	resp *Response
+	err  *Error
+}
+
 // startProcess starts the binary with one end of a fresh socket pair.
-func startProcess(binary string, env []string, log *slog.Logger) (*process, error) {
+func startProcess(binary string, env []string, box *Sandbox, log *slog.Logger) (*process, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, newError(ErrStart, "cannot make a socket pair for the PKCS#11 worker: %v", err)
@@ -55,23 +73,37 @@ func startProcess(binary string, env []string, log *slog.Logger) (*process, erro
 		Setpgid:   true,
 		Pdeathsig: syscall.SIGTERM,
 	}
-	p := &process{conn: ours, cmd: cmd, loggedIn: make(map[TokenRef]bool), done: make(chan struct{})}
+	p := &process{
+		conn: ours, cmd: cmd, done: make(chan struct{}),
+		loggedIn: make(map[TokenRef]bool), checked: make(map[KeyRef]bool), pending: make(map[uint64]chan<- answer),
+	}
 	started := make(chan error, 1)
-	go p.run(started)
+	go p.run(box, log, started)
 	if err := <-started; err != nil {
 		ours.Close()
 		return nil, newError(ErrStart, "cannot start the PKCS#11 worker %s: %v; build it with \"make build\" or correct its path", binary, err)
 	}
+	go p.read()
 	return p, nil
 }
 
 // run owns the thread that forks. It stays until the child has ended, because
 // the kernel takes the end of that thread for the end of the parent, and is
-// never unlocked, because it carries no_new_privs, which the child inherits.
-func (p *process) run(started chan<- error) {
+// never unlocked, because it carries no_new_privs and the sandbox, which the
+// child inherits.
+func (p *process) run(box *Sandbox, log *slog.Logger, started chan<- error) {
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		started <- fmt.Errorf("set no_new_privs: %w", err)
+		return
+	}
+	// What the daemon holds open, also what it was started with, is not for the
+	// child: only the descriptors that are handed over on purpose survive exec.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		log.Warn("sandbox: descriptors the signer was started with may stay open in the PKCS#11 worker", "err", err)
+	}
+	if err := box.restrictThread(log); err != nil {
+		started <- err
 		return
 	}
 	err := p.cmd.Start()
@@ -85,27 +117,96 @@ func (p *process) run(started chan<- error) {
 
 // call sends req and waits for its answer until timeout has passed. An answer
 // that is an error is returned as that *Error; anything that makes the worker
-// unusable as ErrDeadline, ErrLost or ErrProtocol.
+// unusable as ErrDeadline, ErrLost or ErrProtocol. After ErrDeadline the caller
+// must end the worker: its answer may still come, and nobody waits for it.
 func (p *process) call(req *Request, timeout time.Duration) (*Response, error) {
+	arrived := make(chan answer, 1)
+	id, fault := p.enrol(arrived)
+	if fault != nil {
+		return nil, fault
+	}
+	defer p.forget(id)
+	req.ID = id
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	if err := p.send(req, timeout); err != nil {
+		return nil, p.failure(req.Op, timeout, err)
+	}
+	select {
+	case a := <-arrived:
+		if a.err != nil {
+			return nil, newError(a.err.Kind, "during %q: %s", req.Op, a.err.Message)
+		}
+		if a.resp.Err != nil {
+			return nil, a.resp.Err
+		}
+		return a.resp, nil
+	case <-timer.C:
+		return nil, p.failure(req.Op, timeout, os.ErrDeadlineExceeded)
+	}
+}
+
+func (p *process) enrol(arrived chan<- answer) (uint64, *Error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fault != nil {
+		return 0, p.fault
+	}
 	p.nextID++
-	req.ID = p.nextID
-	if err := p.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return nil, p.failure(req.Op, timeout, err)
+	p.pending[p.nextID] = arrived
+	return p.nextID, nil
+}
+
+func (p *process) forget(id uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pending, id)
+}
+
+func (p *process) send(req *Request, timeout time.Duration) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if err := p.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
 	}
-	if err := WriteRequest(p.conn, req); err != nil {
-		return nil, p.failure(req.Op, timeout, err)
+	return WriteRequest(p.conn, req)
+}
+
+// read hands every answer to the call that waits for it, until the worker is
+// lost or answers what nobody asked. Then all calls under way fail.
+func (p *process) read() {
+	for {
+		resp, err := ReadResponse(p.conn)
+		if err != nil {
+			p.fail(newError(ErrLost, "the PKCS#11 worker was lost: %v", err))
+			return
+		}
+		if !p.deliver(resp) {
+			p.fail(newError(ErrProtocol, "the PKCS#11 worker answered request %d, which is not under way", resp.ID))
+			return
+		}
 	}
-	resp, err := ReadResponse(p.conn)
-	if err != nil {
-		return nil, p.failure(req.Op, timeout, err)
+}
+
+func (p *process) deliver(resp *Response) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	arrived, ok := p.pending[resp.ID]
+	if ok {
+		delete(p.pending, resp.ID)
+		arrived <- answer{resp: resp}
 	}
-	if resp.ID != req.ID {
-		return nil, newError(ErrProtocol, "PKCS#11 worker answered request %d instead of %d", resp.ID, req.ID)
+	return ok
+}
+
+func (p *process) fail(fault *Error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = fault
+	for _, arrived := range p.pending {
+		arrived <- answer{err: fault}
 	}
-	if resp.Err != nil {
-		return nil, resp.Err
-	}
-	return resp, nil
+	clear(p.pending)
 }
 
 func (p *process) failure(op Op, timeout time.Duration, err error) *Error {
@@ -115,21 +216,27 @@ func (p *process) failure(op Op, timeout time.Duration, err error) *Error {
 	return newError(ErrLost, "the PKCS#11 worker was lost during %q: %v", op, err)
 }
 
-// usable reports whether the worker can be asked something: it runs, and its
-// socket is silent. Closed means that it died while idle; data that nobody
-// asked for means that the two sides no longer agree. The socket is looked at
-// because it shows the death before the process has been waited for.
+// usable reports whether the worker can be asked something. The socket is
+// looked at because it shows a death before the process has been waited for,
+// and before read has come to it.
 func (p *process) usable() bool {
+	p.mu.Lock()
+	fault := p.fault
+	p.mu.Unlock()
+	if fault != nil {
+		return false
+	}
 	raw, err := p.conn.SyscallConn()
 	if err != nil {
 		return false
 	}
-	silent := false
+	alive := false
 	err = raw.Control(func(fd uintptr) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		silent = n == 0 && err == nil || errors.Is(err, unix.EINTR)
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(fds, 0)
+		alive = n == 0 && err == nil || errors.Is(err, unix.EINTR)
 	})
-	return err == nil && silent
+	return err == nil && alive
 }
 
 // killWait bounds the wait for a killed child. A process stuck in the kernel

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
@@ -103,6 +104,89 @@ func copiesInMemory(t testing.TB, proc, text string) int {
 			read, _ := mem.ReadAt(page, int64(from)) // some mappings cannot be read
 			n += bytes.Count(page[:read], []byte(text))
 		}
+	}
+	return n
+}
+
+// TestOnePINInOwnMemory: of a PIN that was used for everything there is to do
+// with one, the supervisor's process keeps the one copy it logs in again with,
+// and none when it is closed. The PIN is random and never a string, and neither
+// is what is searched for, which is the PIN with all bits turned.
+func TestOnePINInOwnMemory(t *testing.T) {
+	ctx := context.Background()
+	pin := make([]byte, 24)
+	_, _ = rand.Read(pin)
+	for i := range pin {
+		pin[i] = '!' + pin[i]%90
+	}
+	turned := make([]byte, len(pin))
+	for i := range pin {
+		turned[i] = ^pin[i]
+	}
+	b := newBench(t)
+	s := b.start(t)
+	token := must[worker.TokenInfo](t)(s.InitToken(ctx, "one", []byte(soPIN), pin))
+	if err := s.Login(ctx, token.TokenRef, pin); err != nil {
+		t.Fatal(err)
+	}
+	key := must[worker.Key](t)(s.GenerateKey(ctx, token.TokenRef, worker.P256, "k", []byte{1}))
+	killWorker(t, s)
+	must[worker.Signature](t)(s.Sign(ctx, worker.KeyRef{Token: token.TokenRef, Algorithm: key.Algorithm, PublicKey: key.PublicKey}, digest(0)))
+	if n := turnedCopies(t, turned); n != 2 {
+		t.Fatalf("the search finds %d copies, want the test's own and the supervisor's", n)
+	}
+	clear(pin)
+	if n := turnedCopies(t, turned); n != 1 {
+		t.Errorf("the PIN is %d times in memory while it is in use, want once", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := turnedCopies(t, turned); n != 0 {
+		t.Errorf("the PIN is %d times in memory after the end", n)
+	}
+}
+
+// turnedCopies counts what turned is the complement of in this process.
+func turnedCopies(t *testing.T, turned []byte) int {
+	t.Helper()
+	mem := must[*os.File](t)(os.Open("/proc/self/mem"))
+	defer mem.Close()
+	maps := string(must[[]byte](t)(os.ReadFile("/proc/self/maps")))
+	// The buffer is not in Go's heap, so that the search does not meet it.
+	const size = 1 << 16
+	buf := must[[]byte](t)(unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS))
+	defer func() { _ = unix.Munmap(buf) }()
+	first := ^turned[0]
+	n := 0
+	for line := range strings.Lines(maps) { // from before the buffer was mapped
+		var from, to uint64
+		var rights string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &rights); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if !strings.HasPrefix(rights, "rw") {
+			continue
+		}
+		for at := from; at < to; at += size - uint64(len(turned)) + 1 {
+			got, _ := mem.ReadAt(buf[:min(size, to-at)], int64(at)) // some mappings cannot be read
+			page := buf[:got]
+			for i := bytes.IndexByte(page, first); i >= 0 && i+len(turned) <= len(page); {
+				same := true
+				for j, c := range turned {
+					same = same && page[i+j] == ^c
+				}
+				if same {
+					n++
+				}
+				next := bytes.IndexByte(page[i+1:], first)
+				if next < 0 {
+					break
+				}
+				i += 1 + next
+			}
+		}
+		clear(buf)
 	}
 	return n
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Protocol is the version of the wire format; the worker refuses any other.
-const Protocol = 1
+const Protocol = 2
 
 // MaxFrame is the largest frame body in bytes.
 const MaxFrame = 64 << 10
@@ -25,9 +25,9 @@ type Op string
 // What a worker can be asked. The fields each one reads and fills are given as
 // request → response; every operation but OpOpen needs a successful OpOpen.
 const (
-	OpOpen        Op = "open"         // Protocol, Module → Module
+	OpOpen        Op = "open"         // Protocol, Module, Sessions → Module
 	OpListTokens  Op = "list-tokens"  // → Tokens
-	OpLogin       Op = "login"        // Token, PIN → Token
+	OpLogin       Op = "login"        // Token, PIN or AtDevice → Token
 	OpFindKey     Op = "find-key"     // Token, Key → Key
 	OpSign        Op = "sign"         // Token, Key (algorithm and public key), Digest → Signature
 	OpInitToken   Op = "init-token"   // Token (label only), PIN, SOPIN → Token
@@ -39,6 +39,10 @@ const (
 func (op Op) Critical() bool {
 	return op == OpLogin || op == OpInitToken || op == OpGenerateKey
 }
+
+// Parallel reports whether calls of the operation may run side by side. All
+// others have the module for themselves.
+func (op Op) Parallel() bool { return op == OpSign }
 
 // TokenRef addresses a token. Slot numbers change at every initialisation and
 // are never used. Both fields are needed.
@@ -87,6 +91,8 @@ type Request struct {
 	Op       Op       `json:"op"`
 	Protocol int      `json:"protocol,omitempty"`
 	Module   string   `json:"module,omitempty"`
+	Sessions int      `json:"sessions,omitempty"` // for signing, per token; 0 counts as 1
+	AtDevice bool     `json:"atDevice,omitempty"` // the PIN is entered at the token itself
 	Token    TokenRef `json:"token,omitzero"`
 	Key      KeyQuery `json:"key,omitzero"`
 	Digest   []byte   `json:"digest,omitempty"` // exactly 32 bytes
@@ -131,6 +137,9 @@ type TokenInfo struct {
 	PINFinalTry    bool   `json:"pinFinalTry"`
 	PINLocked      bool   `json:"pinLocked"`
 	PINExpired     bool   `json:"pinExpired"`
+	// PINAtDevice: the token has a pin pad or the like of its own
+	// (CKF_PROTECTED_AUTHENTICATION_PATH).
+	PINAtDevice bool `json:"pinAtDevice"`
 }
 
 // Key is a private key as found in a token.
@@ -152,41 +161,6 @@ const (
 	False       Answer = "false"
 	True        Answer = "true"
 )
-
-// Attributes are the PKCS#11 attributes of a private key that decide whether
-// it can leave the token.
-type Attributes struct {
-	Sensitive        Answer `json:"sensitive,omitempty"`
-	AlwaysSensitive  Answer `json:"alwaysSensitive,omitempty"`
-	Extractable      Answer `json:"extractable,omitempty"`
-	NeverExtractable Answer `json:"neverExtractable,omitempty"`
-	Local            Answer `json:"local,omitempty"` // generated in the token; NSS says false regardless
-	Sign             Answer `json:"sign,omitempty"`
-}
-
-// Check refuses a key that can, or ever could, be read out of its token, or
-// that may not sign. Sensitive and Extractable must be answered; for the rest
-// silence is accepted. The error is ErrKeyUnprotected and names each fault.
-func (a Attributes) Check() error {
-	var faults []string
-	note := func(bad bool, text string) {
-		if bad {
-			faults = append(faults, text)
-		}
-	}
-	note(a.Sensitive == False, "it is not sensitive")
-	note(a.Sensitive == NotAnswered, "the token does not say whether it is sensitive")
-	note(a.Extractable == True, "it is extractable")
-	note(a.Extractable == NotAnswered, "the token does not say whether it is extractable")
-	note(a.AlwaysSensitive == False, "it was not always sensitive")
-	note(a.NeverExtractable == False, "it was extractable once")
-	note(a.Sign == False, "it may not sign")
-	if faults == nil {
-		return nil
-	}
-	return newError(ErrKeyUnprotected, "the key is not fit for signing: %s; generate a new key inside the token",
-		strings.Join(faults, ", "))
-}
 
 // WriteRequest sends req. It copies the PINs into the frame and clears the frame.
 func WriteRequest(w io.Writer, req *Request) error { return writeFrame(w, req, req.PIN, req.SOPIN) }

@@ -2,8 +2,8 @@ package worker
 
 import "fmt"
 
-// RV is a PKCS#11 return value (CK_RV). The codes are those of PKCS#11 v3.0,
-// section 3 of its header annex.
+// RV is a PKCS#11 return value (CK_RV). The codes are all those of PKCS#11 v3.2
+// (CKR_ in pkcs11t.h), which has those of every earlier version.
 type RV uint64
 
 // The codes this code base names.
@@ -28,6 +28,9 @@ const (
 	RVDomainParamsInvalid RV = 0x130
 	RVCurveNotSupported   RV = 0x140
 	RVPINTooWeak          RV = 0x1b8
+	RVSessionCount        RV = 0x0b1
+	// RVVendor is where the codes begin whose meaning vendors choose.
+	RVVendor RV = 0x80000000
 )
 
 // String returns the name in the standard, or the code in hex: "vendor code
@@ -36,7 +39,7 @@ func (rv RV) String() string {
 	if info, ok := lookupRV(rv); ok {
 		return "CKR_" + info.name
 	}
-	if rv >= 0x80000000 {
+	if rv >= RVVendor {
 		return fmt.Sprintf("vendor code %#x", uint64(rv))
 	}
 	return fmt.Sprintf("unknown code %#x", uint64(rv))
@@ -291,6 +294,18 @@ func rvLate(rv RV) (rvInfo, bool) {
 		return rvInfo{"OPERATION_CANCEL_FAILED", ClassNewSession}, true
 	case 0x203:
 		return rvInfo{"KEY_EXHAUSTED", ClassStop}, true
+	case 0x204: // nothing here is asked for asynchronously
+		return rvInfo{"PENDING", ClassRestart}, true
+	case 0x205:
+		return rvInfo{"SESSION_ASYNC_NOT_SUPPORTED", ClassStop}, true
+	case 0x206:
+		return rvInfo{"SEED_RANDOM_REQUIRED", ClassStop}, true
+	case 0x207:
+		return rvInfo{"OPERATION_NOT_VALIDATED", ClassStop}, true
+	case 0x208:
+		return rvInfo{"TOKEN_NOT_INITIALIZED", ClassStop}, true
+	case 0x209:
+		return rvInfo{"PARAMETER_SET_NOT_SUPPORTED", ClassStop}, true
 	}
 	return rvInfo{}, false
 }

@@ -75,25 +75,64 @@ func TestServeEnds(t *testing.T) {
 func closeConn(c net.Conn, _ context.CancelFunc)      { c.Close() }
 func signalled(_ net.Conn, cancel context.CancelFunc) { cancel() }
 
-func TestServeRefusesPipelining(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ours, theirs := net.Pipe()
-		defer ours.Close()
-		defer theirs.Close()
-		handle := func(*worker.Request) *worker.Response {
-			<-time.After(time.Minute)
-			return &worker.Response{}
-		}
-		result := make(chan error, 1)
-		go func() { result <- worker.Serve(t.Context(), theirs, handle, 0) }()
-		for range 2 {
-			if err := worker.WriteRequest(ours, &worker.Request{Op: worker.OpSign}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := <-result; err == nil {
-			t.Error("a second request before the answer was accepted")
-		}
-		<-time.After(time.Minute) // let the call end
-	})
+// TestServeKeepsApart: what may run side by side does; anything else ends the
+// connection when it would not be alone.
+func TestServeKeepsApart(t *testing.T) {
+	many := make([]worker.Op, worker.MaxParallel)
+	for i := range many {
+		many[i] = worker.OpSign
+	}
+	for _, tc := range []struct {
+		name string
+		ops  []worker.Op
+		ok   bool
+	}{
+		{"signatures", many, true},
+		{"one signature too many", append(many, worker.OpSign), false},
+		{"a search after a signature", []worker.Op{worker.OpSign, worker.OpFindKey}, false},
+		{"a signature after a search", []worker.Op{worker.OpFindKey, worker.OpSign}, false},
+		{"a login after a signature", []worker.Op{worker.OpSign, worker.OpLogin}, false},
+		{"two lists", []worker.Op{worker.OpListTokens, worker.OpListTokens}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				began := make(chan struct{}, len(tc.ops))
+				handle := func(*worker.Request) *worker.Response {
+					began <- struct{}{}
+					<-time.After(time.Minute)
+					return &worker.Response{}
+				}
+				result := make(chan error, 1)
+				go func() { result <- worker.Serve(t.Context(), theirs, handle, 0) }()
+				for i, op := range tc.ops {
+					if err := worker.WriteRequest(ours, &worker.Request{ID: uint64(i), Op: op}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				synctest.Wait()
+				if tc.ok {
+					if len(began) != len(tc.ops) {
+						t.Errorf("%d calls run, want %d", len(began), len(tc.ops))
+					}
+					seen := make(map[uint64]bool)
+					for range tc.ops {
+						resp, err := worker.ReadResponse(ours)
+						if err != nil || seen[resp.ID] {
+							t.Fatalf("%+v, %v", resp, err)
+						}
+						seen[resp.ID] = true
+					}
+					ours.Close()
+				}
+				if err := <-result; errors.Is(err, worker.ErrOrphaned) != tc.ok {
+					t.Errorf("got %v", err)
+				}
+				ours.Close()
+				theirs.Close()
+				<-time.After(time.Minute) // let the calls end
+				synctest.Wait()
+			})
+		})
+	}
 }

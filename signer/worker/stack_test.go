@@ -40,6 +40,7 @@ func TestFiveTokensBothCurves(t *testing.T) {
 	want := worker.Attributes{
 		Sensitive: worker.True, AlwaysSensitive: worker.True, Extractable: worker.False,
 		NeverExtractable: worker.True, Local: worker.True, Sign: worker.True,
+		Decrypt: worker.False, Unwrap: worker.False, Derive: worker.False,
 	}
 	for i, key := range keys {
 		token := must[worker.TokenInfo](t)(s.FindToken(ctx, key.Token.Label, ""))

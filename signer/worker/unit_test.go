@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -174,18 +176,19 @@ func TestAttributesCheck(t *testing.T) {
 		name   string
 		change func(*worker.Attributes)
 		fault  string // in the message; empty: accepted
+		kind   worker.Kind
 	}{
-		{"all good", func(*worker.Attributes) {}, ""},
-		{"not local", func(a *worker.Attributes) { a.Local = worker.False }, ""},
-		{"history not answered", func(a *worker.Attributes) { a.AlwaysSensitive, a.NeverExtractable = "", "" }, ""},
-		{"sign not answered", func(a *worker.Attributes) { a.Sign = "" }, ""},
-		{"not sensitive", func(a *worker.Attributes) { a.Sensitive = worker.False }, "not sensitive"},
-		{"sensitive not answered", func(a *worker.Attributes) { a.Sensitive = "" }, "whether it is sensitive"},
-		{"extractable", func(a *worker.Attributes) { a.Extractable = worker.True }, "it is extractable"},
-		{"extractable not answered", func(a *worker.Attributes) { a.Extractable = "" }, "whether it is extractable"},
-		{"once not sensitive", func(a *worker.Attributes) { a.AlwaysSensitive = worker.False }, "not always sensitive"},
-		{"once extractable", func(a *worker.Attributes) { a.NeverExtractable = worker.False }, "extractable once"},
-		{"may not sign", func(a *worker.Attributes) { a.Sign = worker.False }, "may not sign"},
+		{"all good", func(*worker.Attributes) {}, "", ""},
+		{"not local", func(a *worker.Attributes) { a.Local = worker.False }, "", ""},
+		{"history not answered", func(a *worker.Attributes) { a.AlwaysSensitive, a.NeverExtractable = "", "" }, "", ""},
+		{"sign not answered", func(a *worker.Attributes) { a.Sign = "" }, "", ""},
+		{"not sensitive", func(a *worker.Attributes) { a.Sensitive = worker.False }, "not sensitive", worker.ErrKeyNotSensitive},
+		{"sensitive not answered", func(a *worker.Attributes) { a.Sensitive = "" }, "whether it is sensitive", worker.ErrKeySensitiveUnknown},
+		{"extractable", func(a *worker.Attributes) { a.Extractable = worker.True }, "it is extractable", worker.ErrKeyExtractable},
+		{"extractable not answered", func(a *worker.Attributes) { a.Extractable = "" }, "whether it is extractable", worker.ErrKeyExtractableUnknown},
+		{"once not sensitive", func(a *worker.Attributes) { a.AlwaysSensitive = worker.False }, "not always sensitive", worker.ErrKeyOnceReadable},
+		{"once extractable", func(a *worker.Attributes) { a.NeverExtractable = worker.False }, "extractable once", worker.ErrKeyOnceExtractable},
+		{"may not sign", func(a *worker.Attributes) { a.Sign = worker.False }, "may not sign", worker.ErrKeyCannotSign},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := good
@@ -197,7 +200,7 @@ func TestAttributesCheck(t *testing.T) {
 				}
 				return
 			}
-			if !errors.Is(err, worker.ErrKeyUnprotected) || !strings.Contains(err.Error(), tc.fault) {
+			if !errors.Is(err, worker.ErrKeyUnprotected) || !errors.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.fault) {
 				t.Fatalf("got %v, want %s: %s", err, worker.ErrKeyUnprotected, tc.fault)
 			}
 		})
@@ -230,6 +233,8 @@ func TestReturnValues(t *testing.T) {
 		{0xa0, "CKR_PIN_INCORRECT", worker.ClassStop},
 		{0xa3, "CKR_PIN_EXPIRED", worker.ClassStop},
 		{0xa4, "CKR_PIN_LOCKED", worker.ClassStop},
+		{0x204, "CKR_PENDING", worker.ClassRestart},
+		{0x207, "CKR_OPERATION_NOT_VALIDATED", worker.ClassStop},
 		{0x777, "unknown code 0x777", worker.ClassRestart},
 		{0x80000005, "vendor code 0x80000005", worker.ClassRestart},
 	} {
@@ -242,6 +247,68 @@ func TestReturnValues(t *testing.T) {
 	}
 	if c := worker.Classify(io.EOF); c != worker.ClassStop {
 		t.Errorf("a foreign error is %s", c)
+	}
+}
+
+// TestEveryCode: all codes of PKCS#11 v3.2 (pkcs11t.h) have a name and a class
+// that was chosen, and nothing else has.
+func TestEveryCode(t *testing.T) {
+	const codes = `00 01 02 03 05 06 07 08 09 0a 10 11 12 13 1b 20 21 30 31 32 40 41 42 50 51 54 60 62 63 64 65 66 67 68 69 6a 70 71
+		82 90 91 a0 a1 a2 a3 a4 b0 b1 b3 b4 b5 b6 b7 b8 c0 c1 d0 d1 e0 e1 e2 f0 f1 f2 100 101 102 103 104 105 110 112 113 114 115
+		120 121 130 140 150 160 170 180 190 191 1a0 1a1 1b0 1b1 1b5 1b6 1b7 1b8 1b9 200 201 202 203 204 205 206 207 208 209`
+	standard := make(map[worker.RV]bool)
+	names := make(map[string]bool)
+	for code := range strings.FieldsSeq(codes) {
+		rv := worker.RV(must[uint64](t)(strconv.ParseUint(code, 16, 64)))
+		standard[rv] = true
+		if name := rv.String(); !strings.HasPrefix(name, "CKR_") || names[name] {
+			t.Errorf("%#x is called %q", uint64(rv), name)
+		}
+		names[rv.String()] = true
+	}
+	for rv := worker.RV(0); rv < 0x1000; rv++ {
+		if known := strings.HasPrefix(rv.String(), "CKR_"); known != standard[rv] {
+			t.Errorf("%s: in the standard %t, known %t", rv, standard[rv], known)
+		}
+		if !standard[rv] && rv.Class() != worker.ClassRestart {
+			t.Errorf("%s is %s", rv, rv.Class())
+		}
+	}
+	if len(standard) != 104 {
+		t.Errorf("%d codes listed", len(standard))
+	}
+}
+
+func TestParseVendorCodes(t *testing.T) {
+	got, err := worker.ParseVendorCodes(map[string]string{"0x80000005": "stop", "0x80000006": "re-find", "2147483655": "new-session", "0x80000008": "restart"})
+	want := map[worker.RV]worker.Class{0x80000005: worker.ClassStop, 0x80000006: worker.ClassReFind, 0x80000007: worker.ClassNewSession, 0x80000008: worker.ClassRestart}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	for code, class := range map[string]string{"0x30": "stop", "x": "stop", "0x80000005": "ignore", "-1": "stop"} {
+		if _, err := worker.ParseVendorCodes(map[string]string{code: class}); err == nil || !strings.Contains(err.Error(), code) {
+			t.Errorf("%s = %s: got %v", code, class, err)
+		}
+	}
+}
+
+func TestSecret(t *testing.T) {
+	plain := []byte("1234")
+	s := worker.KeepSecret(plain, slog.New(slog.DiscardHandler))
+	clear(plain)
+	view := s.Bytes()
+	if string(view) != "1234" || cap(view) != 4 {
+		t.Fatalf("%q, capacity %d", view, cap(view))
+	}
+	s.Wipe()
+	if s.Bytes() != nil {
+		t.Error("there after it was wiped")
+	}
+	s.Wipe()
+	var none *worker.Secret
+	none.Wipe()
+	if none.Bytes() != nil {
+		t.Error("nothing has content")
 	}
 }
 
