@@ -53,8 +53,9 @@ var rooms = map[string][]string{
 	"stratum/sv2":          {"miner/work", "stratum"},
 
 	"signer/worker": {},
+	"signer/link":   {}, // keys, TLS and lines: it knows nothing of what they say
 	"signer/pkcs11": {"signer/worker"},
-	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker"},
+	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/link"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},
