@@ -245,6 +245,7 @@ type bench struct {
 	service *Service
 	now     time.Time
 	limit   RateLimit
+	link    *testLink // nil: the server is reached by its socket
 }
 
 const parentTime = 1_700_100_000
