@@ -20,7 +20,8 @@ import (
 // context has no end waits as long as the signer is away.
 type Client struct {
 	dial    func(context.Context) (net.Conn, error)
-	where   string // for errors
+	where   string        // for errors
+	pause   time.Duration // minPause; shorter in tests
 	network types.Hash
 
 	turn chan struct{} // guards what follows
@@ -41,7 +42,7 @@ func NewClient(socket string, network types.Hash) *Client {
 // NewDialClient returns a client that gets its connections from dial, which may
 // wait for one until its context ends. Errors name the signer as where.
 func NewDialClient(where string, dial func(context.Context) (net.Conn, error), network types.Hash) *Client {
-	return &Client{dial: dial, where: where, network: network, turn: make(chan struct{}, 1)}
+	return &Client{dial: dial, where: where, pause: minPause, network: network, turn: make(chan struct{}, 1)}
 }
 
 // Pauses between attempts to connect.
@@ -102,7 +103,7 @@ func (c *Client) call(ctx context.Context, method string, params, result any) er
 		return failed(ErrUnavailable, net.ErrClosed, "the connection to the signer was closed")
 	}
 	var last error
-	for pause := minPause; ; pause = min(2*pause, maxPause) {
+	for pause := c.pause; ; pause = min(2*pause, maxPause) {
 		err := c.connect(ctx)
 		if err == nil {
 			err = c.exchange(ctx, method, params, result)
