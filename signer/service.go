@@ -264,6 +264,7 @@ type Status struct {
 	Journal  JournalStatus   `json:"journal"`
 	Signed   uint64          `json:"signed"`   // blocks and votes since the start, without repeats
 	Refusals map[Rule]uint64 `json:"refusals"` // since the start
+	DaemonStatus
 }
 
 // Status describes the daemon.
