@@ -53,11 +53,12 @@ var rooms = map[string][]string{
 	"stratum/sv2":          {"miner/work", "stratum"},
 
 	"signer/worker": {},
+	"signer/link":   {}, // keys, TLS and lines: it knows nothing of what they say
 	"signer/pkcs11": {"signer/worker"},
 	"signer/audit":  {"node/types", "internal/durable"}, // who verifies a log needs nothing else of the signer
 	// What moves between signers is read by other programs, too: a pure format.
 	"signer/interchange": {"node/types", "node/consensus"},
-	"signer":             {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/interchange"},
+	"signer":             {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/interchange", "signer/link"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},

@@ -84,11 +84,26 @@ type Stratum struct {
 	MaxSessions int `toml:"max_sessions"`
 }
 
-// Signer says where the signer daemon listens and which keys it holds.
+// Signer says how node and signer daemon meet and which keys the daemon holds.
+// On one machine they meet at a Unix socket (socket). Otherwise the daemon dials
+// the node over TLS: the node's file has listen, pins and identity, the
+// daemon's file nodes and identity, and its socket is for its operators.
 type Signer struct {
-	// Socket is the Unix socket between node and signer. Empty: this node has
-	// no signer and follows the validators of others.
+	// Socket is the Unix socket of the signer. Empty, without listen: this node
+	// has no signer and follows the validators of others.
 	Socket string `toml:"socket"`
+	// Listen is host:port where signers dial this node. Empty: off. The node then
+	// does not use the socket.
+	Listen string `toml:"listen"`
+	// Pins are the identities of the signers that may connect, ed25519:HEX as
+	// `qcity signer identity` prints them. Of several that are connected the first
+	// in the list is asked.
+	Pins []string `toml:"pins"`
+	// Identity is the key file of this side of the TLS link, mode 0600, made by
+	// `qcity node identity` or `qcity signer identity`. Node and signer have one each.
+	Identity string `toml:"identity"`
+	// Nodes are dialled by the signer, which then needs no listening port.
+	Nodes []SignerNode `toml:"nodes"`
 	// Journal is the file of everything ever signed. It is trusted, must never
 	// be copied to a second signer, rolled back or deleted.
 	Journal string `toml:"journal"`
@@ -127,6 +142,14 @@ type Signer struct {
 	StartupWait bool `toml:"startup_wait"`
 	// Keys are the validator keys this signer holds.
 	Keys []SignerKey `toml:"keys"`
+}
+
+// SignerNode is a node that the signer dials.
+type SignerNode struct {
+	// Dial is host:port: the node's signer.listen.
+	Dial string `toml:"dial"`
+	// Pin is the node's identity, ed25519:HEX as `qcity node identity` prints it.
+	Pin string `toml:"pin"`
 }
 
 // SignerKey is one validator key in a token.
@@ -212,13 +235,15 @@ func (c *Config) NetworkName() string {
 	return c.Network
 }
 
+// rule is what must hold of the value of a key.
+type rule struct {
+	key  toml.Key
+	ok   bool
+	want string
+}
+
 // check reports the first value that cannot work, at its place in the file.
 func (c *Config) check(file string) error {
-	type rule struct {
-		key  toml.Key
-		ok   bool
-		want string
-	}
 	_, cpusErr := c.Miner.CPUList()
 	rules := []rule{
 		{toml.Key{"rpc", "listen"}, validListen(c.RPC.Listen), "want host:port, for example 127.0.0.1:9332"},
@@ -235,6 +260,7 @@ func (c *Config) check(file string) error {
 		{toml.Key{"stratum", "start_difficulty"}, c.Stratum.StartDifficulty >= c.Stratum.MinDifficulty && c.Stratum.StartDifficulty <= c.Stratum.MaxDifficulty, "want a value between min_difficulty and max_difficulty"},
 		{toml.Key{"stratum", "max_sessions"}, c.Stratum.MaxSessions >= 1, "want at least 1"},
 	}
+	rules = append(rules, c.Signer.rules()...)
 	for _, r := range rules {
 		if !r.ok {
 			data, err := os.ReadFile(file)

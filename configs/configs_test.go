@@ -32,23 +32,35 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		text string
 		want Error
 	}{
-		"unknown key":               {"network = \"regtest\"\n[miner]\n  treads = 3\n", Error{Line: 3, Column: 3, Reason: `unknown key "miner.treads"`}},
-		"unknown table":             {"[mimer]\nthreads = 3\n", Error{Line: 1, Column: 1, Reason: "unknown key"}},
-		"wrong type":                {"[miner]\nthreads = \"three\"\n", Error{Line: 2, Column: 11, Reason: "miner.threads"}},
-		"syntax":                    {"network = \n", Error{Line: 1, Column: 11, Reason: "expected value"}},
-		"twice":                     {"data = \"a\"\ndata = \"b\"\n", Error{Line: 2, Column: 1, Reason: "already"}},
-		"value out of range":        {"[miner]\n# comment\nthreads = -1\n", Error{Line: 3, Column: 1, Reason: "miner.threads: want 0 to 4096"}},
-		"no kernel":                 {"[miner]\nkernel = \"\"\n", Error{Line: 2, Column: 1, Reason: `miner.kernel: want "auto" or the name`}},
-		"nonsense for CPUs":         {"[miner]\nthreads = 2\ncpus = \"all\"\n", Error{Line: 3, Column: 1, Reason: `miner.cpus: want "auto", "off" or a list of CPUs`}},
-		"a number for CPUs":         {"[miner]\ncpus = 3\n", Error{Line: 2, Column: 8, Reason: "miner.cpus"}},
-		"duty of nothing":           {"[miner]\nduty = 0\n", Error{Line: 2, Column: 1, Reason: "miner.duty: want 1 to 100 percent"}},
-		"duty of too much":          {"[miner]\nduty = 101\n", Error{Line: 2, Column: 1, Reason: "miner.duty: want 1 to 100 percent"}},
-		"freezing":                  {"[miner]\nmax_temperature = 7.5\n", Error{Line: 2, Column: 1, Reason: "miner.max_temperature: want 30 to 120 °C, or 0"}},
-		"no number of degrees":      {"[miner]\nmax_temperature = nan\n", Error{Line: 2, Column: 1, Reason: "miner.max_temperature"}},
-		"negative power":            {"[miner]\nmax_power = -65.0\n", Error{Line: 2, Column: 1, Reason: "miner.max_power: want 1 to 10000 watts, or 0"}},
-		"listen without port":       {"[rpc]\nlisten = \"127.0.0.1\"\n", Error{Line: 2, Column: 1, Reason: "rpc.listen: want host:port"}},
-		"wait that is no yes or no": {"[signer]\nstartup_wait = 1\n", Error{Line: 2, Column: 16, Reason: "signer.startup_wait"}},
-		"difficulty below min":      {"[stratum]\nmin_difficulty = 2.0\nstart_difficulty = 1.0\n", Error{Line: 3, Column: 1, Reason: "between"}},
+		"unknown key":                  {"network = \"regtest\"\n[miner]\n  treads = 3\n", Error{Line: 3, Column: 3, Reason: `unknown key "miner.treads"`}},
+		"unknown table":                {"[mimer]\nthreads = 3\n", Error{Line: 1, Column: 1, Reason: "unknown key"}},
+		"wrong type":                   {"[miner]\nthreads = \"three\"\n", Error{Line: 2, Column: 11, Reason: "miner.threads"}},
+		"syntax":                       {"network = \n", Error{Line: 1, Column: 11, Reason: "expected value"}},
+		"twice":                        {"data = \"a\"\ndata = \"b\"\n", Error{Line: 2, Column: 1, Reason: "already"}},
+		"value out of range":           {"[miner]\n# comment\nthreads = -1\n", Error{Line: 3, Column: 1, Reason: "miner.threads: want 0 to 4096"}},
+		"no kernel":                    {"[miner]\nkernel = \"\"\n", Error{Line: 2, Column: 1, Reason: `miner.kernel: want "auto" or the name`}},
+		"nonsense for CPUs":            {"[miner]\nthreads = 2\ncpus = \"all\"\n", Error{Line: 3, Column: 1, Reason: `miner.cpus: want "auto", "off" or a list of CPUs`}},
+		"a number for CPUs":            {"[miner]\ncpus = 3\n", Error{Line: 2, Column: 8, Reason: "miner.cpus"}},
+		"duty of nothing":              {"[miner]\nduty = 0\n", Error{Line: 2, Column: 1, Reason: "miner.duty: want 1 to 100 percent"}},
+		"duty of too much":             {"[miner]\nduty = 101\n", Error{Line: 2, Column: 1, Reason: "miner.duty: want 1 to 100 percent"}},
+		"freezing":                     {"[miner]\nmax_temperature = 7.5\n", Error{Line: 2, Column: 1, Reason: "miner.max_temperature: want 30 to 120 °C, or 0"}},
+		"no number of degrees":         {"[miner]\nmax_temperature = nan\n", Error{Line: 2, Column: 1, Reason: "miner.max_temperature"}},
+		"negative power":               {"[miner]\nmax_power = -65.0\n", Error{Line: 2, Column: 1, Reason: "miner.max_power: want 1 to 10000 watts, or 0"}},
+		"listen without port":          {"[rpc]\nlisten = \"127.0.0.1\"\n", Error{Line: 2, Column: 1, Reason: "rpc.listen: want host:port"}},
+		"wait that is no yes or no":    {"[signer]\nstartup_wait = 1\n", Error{Line: 2, Column: 16, Reason: "signer.startup_wait"}},
+		"signer port without pins":     {"[signer]\nlisten = \"0.0.0.0:9340\"\nidentity = \"id\"\n", Error{Line: 1, Column: 1, Reason: "signer.pins: listen needs the pin"}},
+		"signer port without identity": {"[signer]\nlisten = \"0.0.0.0:9340\"\npins = [\"" + testPin + "\"]\n", Error{Line: 1, Column: 1, Reason: "signer.identity: a link needs"}},
+		"signer port without host":     {"[signer]\nlisten = \"9340\"\n", Error{Line: 2, Column: 1, Reason: "signer.listen: want host:port"}},
+		"pin that is none":             {"[signer]\nidentity = \"id\"\nlisten = \":1\"\npins = [\"" + testPin + "\", \"ed25519:00\"]\n", Error{Line: 4, Column: 1, Reason: `"ed25519:00" is no pin`}},
+		"pin twice":                    {"[signer]\npins = [\"" + testPin + "\", \"" + testPin + "\"]\n", Error{Line: 2, Column: 1, Reason: "twice"}},
+		"pin of zeros":                 {"[signer]\npins = [\"ed25519:" + strings.Repeat("0", 64) + "\"]\n", Error{Line: 2, Column: 1, Reason: "is no pin"}},
+		"node without identity":        {"[[signer.nodes]]\ndial = \"a:1\"\npin = \"" + testPin + "\"\n", Error{Line: 1, Column: 1, Reason: "signer.identity: a link needs"}},
+		"node without pin":             {"[signer]\nidentity = \"id\"\n[[signer.nodes]]\ndial = \"a:1\"\n", Error{Line: 3, Column: 1, Reason: "signer.nodes.pin: node 1"}},
+		"node with a wrong pin":        {"[signer]\nidentity = \"id\"\n[[signer.nodes]]\ndial = \"a:1\"\n pin = \"" + strings.ToUpper(testPin) + "\"\n", Error{Line: 5, Column: 2, Reason: "signer.nodes.pin: node 1"}},
+		"node without address":         {"[signer]\nidentity = \"id\"\n[[signer.nodes]]\ndial = \"a\"\n", Error{Line: 4, Column: 1, Reason: "signer.nodes.dial: node 1"}},
+		"node twice":                   {"[signer]\nidentity = \"id\"\n[[signer.nodes]]\ndial = \"a:1\"\npin = \"" + testPin + "\"\n[[signer.nodes]]\ndial = \"a:1\"\npin = \"" + testPin + "\"\n", Error{Line: 3, Column: 1, Reason: "a:1 is listed twice"}},
+		"unknown key of a node":        {"[[signer.nodes]]\ndial = \"a:1\"\npins = \"x\"\n", Error{Line: 3, Column: 1, Reason: `unknown key "signer.nodes.pins"`}},
+		"difficulty below min":         {"[stratum]\nmin_difficulty = 2.0\nstart_difficulty = 1.0\n", Error{Line: 3, Column: 1, Reason: "between"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := write(t, c.text)
@@ -63,6 +75,8 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		})
 	}
 }
+
+const testPin = "ed25519:19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1"
 
 func TestMissingConfigSaysWhatToDo(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), FileName))

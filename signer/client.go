@@ -11,15 +11,17 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// Client is the node's side of the signer's socket. It connects when it is
-// first used, and again, with growing pauses, when the connection is lost. Its
+// Client is the side that asks: a node's, or an operator's. It connects when it
+// is first used, and again, with growing pauses, when the connection is lost. Its
 // methods may be used from many goroutines and are served one at a time.
 //
 // Every call goes on until it is answered or its context ends, because asking
 // again is always safe: the same request has the same answer. A call whose
 // context has no end waits as long as the signer is away.
 type Client struct {
-	socket  string
+	dial    func(context.Context) (net.Conn, error)
+	where   string        // for errors
+	pause   time.Duration // minPause; shorter in tests
 	network types.Hash
 
 	turn chan struct{} // guards what follows
@@ -32,7 +34,15 @@ type Client struct {
 // NewClient returns a client of the signer of this network at socket; it does
 // not connect yet.
 func NewClient(socket string, network types.Hash) *Client {
-	return &Client{socket: socket, network: network, turn: make(chan struct{}, 1)}
+	return NewDialClient(socket, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}, network)
+}
+
+// NewDialClient returns a client that gets its connections from dial, which may
+// wait for one until its context ends. Errors name the signer as where.
+func NewDialClient(where string, dial func(context.Context) (net.Conn, error), network types.Hash) *Client {
+	return &Client{dial: dial, where: where, pause: minPause, network: network, turn: make(chan struct{}, 1)}
 }
 
 // Pauses between attempts to connect.
@@ -44,23 +54,19 @@ const (
 // SignSlot asks for a signature: see Service.SignSlot for the errors, to which
 // ErrUnavailable adds that the signer could not be reached before ctx ended.
 func (c *Client) SignSlot(ctx context.Context, r Request) (Response, error) {
-	var resp Response
-	err := c.call(ctx, methodSignSlot, r, &resp)
-	return resp, err
+	return call[Response](ctx, c, methodSignSlot, r)
 }
 
 // Attest asks for a vote; the errors are those of SignSlot.
 func (c *Client) Attest(ctx context.Context, r VoteRequest) (Response, error) {
-	var resp Response
-	err := c.call(ctx, methodAttest, r, &resp)
-	return resp, err
+	return call[Response](ctx, c, methodAttest, r)
 }
 
 // SlotRecord returns what the signer's journal holds of a height; ok is false
 // when it holds nothing.
 func (c *Client) SlotRecord(ctx context.Context, height uint32) (record SlotRecord, ok bool, err error) {
-	var slot wireSlot
-	if err := c.call(ctx, methodSlotRecord, wireHeight{height}, &slot); err != nil || slot.Record == nil {
+	slot, err := call[wireSlot](ctx, c, methodSlotRecord, wireHeight{height})
+	if err != nil || slot.Record == nil {
 		return SlotRecord{}, false, err
 	}
 	return *slot.Record, true, nil
@@ -68,9 +74,7 @@ func (c *Client) SlotRecord(ctx context.Context, height uint32) (record SlotReco
 
 // Status describes the signer.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	var st Status
-	err := c.call(ctx, methodStatus, struct{}{}, &st)
-	return st, err
+	return call[Status](ctx, c, methodStatus, wireNothing{})
 }
 
 // Close ends the connection. Later calls fail.
@@ -79,6 +83,13 @@ func (c *Client) Close() error {
 	defer func() { <-c.turn }()
 	c.done = true
 	return c.drop()
+}
+
+// call is all that a method of Client needs.
+func call[R any](ctx context.Context, c *Client, method string, params any) (R, error) {
+	var result R
+	err := c.call(ctx, method, params, &result)
+	return result, err
 }
 
 func (c *Client) call(ctx context.Context, method string, params, result any) error {
@@ -92,7 +103,7 @@ func (c *Client) call(ctx context.Context, method string, params, result any) er
 		return failed(ErrUnavailable, net.ErrClosed, "the connection to the signer was closed")
 	}
 	var last error
-	for pause := minPause; ; pause = min(2*pause, maxPause) {
+	for pause := c.pause; ; pause = min(2*pause, maxPause) {
 		err := c.connect(ctx)
 		if err == nil {
 			err = c.exchange(ctx, method, params, result)
@@ -111,7 +122,7 @@ func (c *Client) call(ctx context.Context, method string, params, result any) er
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return failed(ErrUnavailable, errors.Join(ctx.Err(), last), "no answer from the signer at %s: is it running?", c.socket)
+			return failed(ErrUnavailable, errors.Join(ctx.Err(), last), "no answer from the signer at %s: is it running?", c.where)
 		case <-timer.C:
 		}
 	}
@@ -135,8 +146,7 @@ func (c *Client) connect(ctx context.Context) error {
 	if c.conn != nil {
 		return nil
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.socket)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		return &lostError{err}
 	}
@@ -173,7 +183,7 @@ func (c *Client) exchange(ctx context.Context, method string, params, result any
 	var resp wireResponse
 	if err := decodeStrict(line, &resp); err != nil {
 		_ = c.drop()
-		return failed(ErrBadRequest, err, "what answers at %s is no signer of this version", c.socket)
+		return failed(ErrBadRequest, err, "what answers at %s is no signer of this version", c.where)
 	}
 	if resp.Error != nil {
 		err := resp.Error.err()

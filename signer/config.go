@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -23,6 +24,10 @@ type Config struct {
 	// NodeUIDs are users that may connect besides the daemon's own and root. When
 	// it is not empty the socket's directory need only be closed to writing.
 	NodeUIDs []uint32
+	// Nodes are dialled over TLS, with the key in the file Identity. When there are
+	// any, nodes cannot use the socket: it is left to operators.
+	Nodes    []NodeConfig
+	Identity string
 	// Worker is the path of the program qcity-p11.
 	Worker string
 	// Module is the path of the PKCS#11 library, for example
@@ -57,6 +62,12 @@ type Config struct {
 	Keys []KeyConfig
 }
 
+// NodeConfig is a node that the daemon dials.
+type NodeConfig struct {
+	Address string   // host:port
+	Pin     link.Pin // of the node's identity
+}
+
 // KeyConfig is one signing key and where it is.
 type KeyConfig struct {
 	// PublicKey pins the key, for example "secp256k1:02…". It need not be in the
@@ -87,6 +98,13 @@ func (c *Config) Check() error {
 	}
 	need(c.Journal != "", "journal: no path is given")
 	need(c.Socket != "", "socket: no path is given")
+	need(len(c.Nodes) == 0 || c.Identity != "", "identity: no path is given, and nodes are to be dialled: make one with `qcity signer identity`")
+	dialled := make(map[string]bool)
+	for i, n := range c.Nodes {
+		need(n.Address != "" && n.Pin != link.Pin{}, "nodes[%d]: dial and pin are needed", i)
+		need(!dialled[n.Address], "nodes[%d]: %s is listed twice", i, n.Address)
+		dialled[n.Address] = true
+	}
 	need(c.Worker != "", "worker: no path is given")
 	need(c.Module != "", "module: no path is given")
 	need(c.SignaturesPerSecond >= 0 && c.SignatureBurst >= 0, "signatures_per_second and signature_burst: want no negative number")

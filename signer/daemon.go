@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -19,6 +20,7 @@ type Daemon struct {
 	tokens  *tokens
 	service *Service
 	server  *Server
+	links   []*link.Dialer
 	log     *slog.Logger
 }
 
@@ -35,6 +37,10 @@ func Open(ctx context.Context, c Config, network *consensus.Network, log *slog.L
 		if indexOf(network, k) < 0 {
 			log.Warn("key is not in the network's first validator set: it signs once a change of the set brings it in", "key", k, "network", network.Name)
 		}
+	}
+	identity, err := c.identity()
+	if err != nil {
+		return nil, &TerminalError{err}
 	}
 	journal, err := OpenJournal(c.Journal, network.ID, c.publicKeys())
 	if err != nil {
@@ -59,7 +65,11 @@ func Open(ctx context.Context, c Config, network *consensus.Network, log *slog.L
 		Network: network, Journal: journal, Token: d.tokens, Keys: c.publicKeys(),
 		Limit: c.limit(), Clock: time.Now, Log: log,
 	})
-	d.server = NewServer(ServerConfig{Socket: c.Socket, Network: network.ID, UIDs: c.NodeUIDs, Backend: d.service, Log: log})
+	d.server = NewServer(ServerConfig{
+		Socket: c.Socket, Network: network.ID, UIDs: c.NodeUIDs, OperatorsOnly: len(c.Nodes) > 0,
+		Backend: backend{d.service, d}, Log: log,
+	})
+	d.links = d.dialers(c.Nodes, identity)
 	return d, nil
 }
 
@@ -86,14 +96,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	})
-	err := d.server.Run(ctx)
+	err := d.serve(ctx)
 	cancel()
 	wg.Wait()
 	return errors.Join(failure, err, d.close())
 }
-
-// Status describes the daemon.
-func (d *Daemon) Status(ctx context.Context) Status { return d.service.Status(ctx) }
 
 func (d *Daemon) close() error {
 	d.tokens.held.wipe()

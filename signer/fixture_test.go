@@ -245,13 +245,16 @@ type bench struct {
 	service *Service
 	now     time.Time
 	limit   RateLimit
+	link    *testLink // nil: the server is reached by its socket
 }
 
 const parentTime = 1_700_100_000
 
-func newBench(tb testing.TB) *bench {
+func newBench(tb testing.TB) *bench { return newBenchIn(tb, tb.TempDir()) }
+
+func newBenchIn(tb testing.TB, dir string) *bench {
 	tb.Helper()
-	b := &bench{keys: testKeys(), path: tb.TempDir() + "/journal", limit: RateLimit{1e6, 1e6}}
+	b := &bench{keys: testKeys(), path: dir + "/journal", limit: RateLimit{1e6, 1e6}}
 	b.network = testNetwork(tb, "signertest", publics(b.keys))
 	b.token = newSoftToken(b.keys...)
 	b.now = time.Unix(parentTime+100, 0)

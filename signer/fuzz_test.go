@@ -135,3 +135,35 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// FuzzResponse feeds the client's decoder: whatever answers, the result is a
+// response, a refusal or an error of a kind, and never both.
+func FuzzResponse(f *testing.F) {
+	f.Add([]byte(`{"id":1,"result":{"version":2,"network":"00"}}`))
+	f.Add([]byte(`{"id":2,"error":{"kind":"refused","rule":"slot-stale","detail":"x"}}`))
+	f.Add([]byte(`{"id":2,"error":{"kind":"internal","detail":"x"},"result":{}}`))
+	f.Add([]byte(`{"id":18446744073709551615,"result":null}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var resp wireResponse
+		if decodeStrict(in, &resp) != nil {
+			return
+		}
+		if resp.Error != nil {
+			var refusal *Refusal
+			var e *Error
+			err := resp.Error.err()
+			if errors.As(err, &refusal) == errors.As(err, &e) || err.Error() == "" && refusal != nil {
+				t.Fatalf("%+v became %v", resp.Error, err)
+			}
+			if again := toWire(err); again.Kind != resp.Error.Kind || again.Detail != resp.Error.Detail {
+				t.Fatalf("%+v became %+v", resp.Error, again)
+			}
+			return
+		}
+		out := need[[]byte](t)(marshalLine(resp))
+		var again wireResponse
+		if err := decodeStrict(out, &again); err != nil || again.ID != resp.ID {
+			t.Fatalf("a response does not survive its encoding: %v", err)
+		}
+	})
+}

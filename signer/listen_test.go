@@ -28,11 +28,11 @@ func TestPeers(t *testing.T) {
 		{"nobody knows", own, nil, errors.New("no credentials"), ErrPeer},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			socket, _ := b.daemon(t, func(sc *ServerConfig, s *Server) {
+			d, _ := b.daemon(t, func(sc *ServerConfig, s *Server) {
 				sc.UIDs = c.uids
 				s.peer = func(*net.UnixConn) (uint32, error) { return c.uid, c.err }
 			})
-			_, err := newTestClient(t, socket, b.network.ID).Status(patience(t))
+			_, err := newTestClient(t, d, b.network.ID).Status(patience(t))
 			if !errors.Is(err, c.want) {
 				t.Fatalf("got %v, want %v", err, c.want)
 			}

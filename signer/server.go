@@ -9,28 +9,24 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"qcitycoin.org/qcity/node/types"
 )
 
-// Backend is what a Server serves: a *Service.
-type Backend interface {
-	SignSlot(context.Context, Request) (Response, error)
-	Attest(context.Context, VoteRequest) (Response, error)
-	SlotRecord(ctx context.Context, height uint32) (record SlotRecord, ok bool, err error)
-	Status(context.Context) Status
-}
-
 // ServerConfig is what a Server needs.
 type ServerConfig struct {
 	Socket  string     // path of the Unix socket
 	Network types.Hash // clients of any other are turned away
-	// UIDs may connect besides the daemon's own user and root.
-	UIDs    []uint32
-	Backend Backend
-	Log     *slog.Logger
+	// UIDs may connect besides the daemon's own user and root, as nodes: what is
+	// an operator's alone is not for them.
+	UIDs []uint32
+	// OperatorsOnly keeps nodes off the socket, as they come by Serve.
+	OperatorsOnly bool
+	Backend       Backend
+	Log           *slog.Logger
 	// MessageTimeout bounds the arrival of one message and the sending of one;
 	// zero means 10 s. SignTimeout bounds one signature; zero means 30 s.
 	MessageTimeout, SignTimeout time.Duration
@@ -40,16 +36,17 @@ type ServerConfig struct {
 // a node needs one, an operator's status another.
 const maxConnections = 16
 
-// Server serves the signer's socket.
+// Server serves the signer's socket, and connections that were made otherwise.
 type Server struct {
 	c    ServerConfig
 	peer func(*net.UnixConn) (uint32, error)
 	own  uint32
 
-	mu      sync.Mutex
-	conns   map[*serverConn]struct{}
-	closing bool
-	wg      sync.WaitGroup
+	mu       sync.Mutex
+	conns    map[*serverConn]struct{}
+	onSocket int // of them
+	closing  bool
+	wg       sync.WaitGroup
 }
 
 // NewServer returns a Server; it starts nothing.
@@ -90,23 +87,47 @@ func (s *Server) serve(ctx context.Context, l *net.UnixListener) error {
 			}
 			return errors.Join(failed(ErrInternal, err, "accepting on %s", s.c.Socket), l.Close())
 		}
-		c := &serverConn{server: s, conn: conn, r: bufio.NewReader(conn)}
+		c := &serverConn{server: s, conn: conn, r: bufio.NewReader(conn), socket: true}
 		if !s.add(c) {
 			c.turnAway(failed(ErrUnavailable, nil, "the signer serves %d connections already, or is ending", maxConnections))
 			continue
 		}
 		s.wg.Go(func() {
 			defer s.remove(c)
+			var err error
+			if c.may, err = s.allow(conn); err != nil {
+				s.c.Log.Warn("turned a client away", "err", err)
+				c.turnAway(err)
+				return
+			}
 			c.serve(work)
 		})
 	}
 }
 
+// Serve serves one connection to a node whose identity is proved, until either
+// side ends it. When ctx ends, a request under way is finished and answered. The
+// caller bounds the number of these connections.
+func (s *Server) Serve(ctx context.Context, conn net.Conn) {
+	stop := context.AfterFunc(ctx, s.closeIdle)
+	defer stop()
+	c := &serverConn{server: s, conn: conn, r: bufio.NewReader(conn), may: forNode}
+	if !s.add(c) {
+		_ = conn.Close() // we are ending
+		return
+	}
+	defer s.remove(c)
+	c.serve(context.WithoutCancel(ctx))
+}
+
 func (s *Server) add(c *serverConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing || len(s.conns) >= maxConnections {
+	if s.closing || c.socket && s.onSocket >= maxConnections {
 		return false
+	}
+	if c.socket {
+		s.onSocket++
 	}
 	s.conns[c] = struct{}{}
 	return true
@@ -115,6 +136,9 @@ func (s *Server) add(c *serverConn) bool {
 func (s *Server) remove(c *serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.socket {
+		s.onSocket--
+	}
 	delete(s.conns, c)
 	_ = c.conn.Close() // nothing is left to lose on it
 }
@@ -130,27 +154,31 @@ func (s *Server) closeIdle() {
 	}
 }
 
-// allow checks who the peer is.
-func (s *Server) allow(conn *net.UnixConn) error {
+// allow says what the peer may call: everything as the daemon's own user or
+// root, what is a node's as one of the users listed.
+func (s *Server) allow(conn *net.UnixConn) (access, error) {
 	uid, err := s.peer(conn)
-	if err != nil {
-		return failed(ErrPeer, err, "the signer cannot tell who connects")
+	switch {
+	case err != nil:
+		return 0, failed(ErrPeer, err, "the signer cannot tell who connects")
+	case (uid == s.own || uid == 0) && s.c.OperatorsOnly:
+		return forOperator, nil
+	case uid == s.own || uid == 0:
+		return forNode | forOperator, nil
+	case !slices.Contains(s.c.UIDs, uid):
+		return 0, failed(ErrPeer, nil, "user %d may not use the signer: run the node as user %d, or list %d under nodeUIDs in the signer's configuration", uid, s.own, uid)
+	case s.c.OperatorsOnly:
+		return 0, failed(ErrPeer, nil, "user %d is a node's, and this signer dials its nodes: what is left of this socket is for user %d", uid, s.own)
 	}
-	if uid == s.own || uid == 0 {
-		return nil
-	}
-	for _, u := range s.c.UIDs {
-		if u == uid {
-			return nil
-		}
-	}
-	return failed(ErrPeer, nil, "user %d may not use the signer: run the node as user %d, or list %d under nodeUIDs in the signer's configuration", uid, s.own, uid)
+	return forNode, nil
 }
 
 type serverConn struct {
 	server *Server
-	conn   *net.UnixConn
+	conn   net.Conn
 	r      *bufio.Reader
+	socket bool // it came in by the socket
+	may    access
 }
 
 // readBy sets when reading has to be done, unless the server is ending.
@@ -173,12 +201,6 @@ func (c *serverConn) send(r *wireResponse) error {
 }
 
 func (c *serverConn) serve(ctx context.Context) {
-	log := c.server.c.Log
-	if err := c.server.allow(c.conn); err != nil {
-		log.Warn("turned a client away", "err", err)
-		c.turnAway(err)
-		return
-	}
 	greeted := false
 	for {
 		req, err := c.next(greeted)
@@ -186,7 +208,7 @@ func (c *serverConn) serve(ctx context.Context) {
 			// Every reason to close that is the client's doing is told to it.
 			var e *Error
 			if errors.As(err, &e) {
-				log.Warn("closing a client's connection", "err", err)
+				c.server.c.Log.Warn("closing a client's connection", "err", err)
 				c.turnAway(err)
 			}
 			return
@@ -247,38 +269,17 @@ func (c *serverConn) call(ctx context.Context, req *wireRequest, greeted *bool) 
 	if !*greeted && req.Method != methodHello {
 		return nil, failed(ErrBadRequest, nil, "the first message must be %s, not %q", methodHello, req.Method)
 	}
-	backend := c.server.c.Backend
-	switch req.Method {
-	case methodHello:
+	if req.Method == methodHello {
 		return c.hello(req, greeted)
-	case methodStatus:
-		return backend.Status(ctx), nil
-	case methodSignSlot:
-		return sign(ctx, c, req, backend.SignSlot)
-	case methodAttest:
-		return sign(ctx, c, req, backend.Attest)
-	case methodSlotRecord:
-		var h wireHeight
-		if err := decodeParams(req, &h); err != nil {
-			return nil, err
-		}
-		record, ok, err := backend.SlotRecord(ctx, h.Height)
-		if err != nil || !ok {
-			return wireSlot{}, err
-		}
-		return wireSlot{&record}, nil
 	}
-	return nil, failed(ErrBadRequest, nil, "unknown method %q", req.Method)
-}
-
-func sign[R any](ctx context.Context, c *serverConn, req *wireRequest, by func(context.Context, R) (Response, error)) (any, error) {
-	var r R
-	if err := decodeParams(req, &r); err != nil {
-		return nil, err
+	m, ok := methods[req.Method]
+	if !ok {
+		return nil, failed(ErrBadRequest, nil, "unknown method %q", req.Method)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.server.c.SignTimeout)
-	defer cancel()
-	return by(ctx, r)
+	if m.may&c.may == 0 {
+		return nil, failed(ErrPeer, nil, "%s is not for this connection: %s", req.Method, m.may.who())
+	}
+	return m.call(ctx, c.server, req)
 }
 
 // hello checks that both sides mean the same thing before anything else is said.
@@ -292,7 +293,7 @@ func (c *serverConn) hello(req *wireRequest, greeted *bool) (any, error) {
 		return nil, failed(ErrVersion, nil, "the client speaks version %d, the signer version %d: install the same release for both", h.Version, wireVersion)
 	}
 	if h.Network != c.server.c.Network {
-		return nil, failed(ErrWrongNetwork, nil, "the client is of network %s, the signer of network %s: correct the socket path or the network", h.Network, c.server.c.Network)
+		return nil, failed(ErrWrongNetwork, nil, "the client is of network %s, the signer of network %s: correct the socket path, the pin or the network", h.Network, c.server.c.Network)
 	}
 	*greeted = true
 	return wireHello{wireVersion, c.server.c.Network}, nil

@@ -10,16 +10,71 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/link"
 )
 
-// daemonOf runs a server for b's service until the test ends or stop is called.
-func (b *bench) daemon(tb testing.TB, change func(*ServerConfig, *Server)) (socket string, stop func() error) {
+// door is where a server under test is reached.
+type door struct {
+	socket string // empty: it has dialled us
+	dial   func(context.Context) (net.Conn, error)
+}
+
+// overBoth runs a test over the Unix socket and over a link that the signer has
+// dialled.
+func overBoth(t *testing.T, test func(*testing.T, *bench)) {
+	for name, linked := range map[string]bool{"socket": false, "link": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			if linked {
+				b.link = newTestLink(t)
+			}
+			test(t, b)
+		})
+	}
+}
+
+// testLink is the node's side of a link over TLS on loopback.
+type testLink struct {
+	node, signer *link.Identity
+	listener     *link.Listener
+}
+
+func newTestLink(tb testing.TB) *testLink {
+	tb.Helper()
+	dir := tb.TempDir()
+	k := &testLink{node: need[*link.Identity](tb)(link.CreateIdentity(dir + "/node")), signer: need[*link.Identity](tb)(link.CreateIdentity(dir + "/signer"))}
+	l := need[net.Listener](tb)(net.Listen("tcp", "127.0.0.1:0"))
+	k.listener = link.NewListener(l, link.ListenerConfig{Identity: k.node, Pins: []link.Pin{k.signer.Pin()}, Log: quiet()})
+	background(tb, k.listener.Run)
+	return k
+}
+
+// background runs something until the test ends or stop is called.
+func background(tb testing.TB, run func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	tb.Cleanup(func() {
+		if err := stop(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return stop
+}
+
+// daemon runs a server for b's service until the test ends or stop is called.
+func (b *bench) daemon(tb testing.TB, change func(*ServerConfig, *Server)) (d door, stop func() error) {
 	tb.Helper()
 	c := ServerConfig{Socket: socketPath(tb), Network: b.network.ID, Backend: b.service, Log: quiet()}
 	s := NewServer(c)
@@ -29,32 +84,23 @@ func (b *bench) daemon(tb testing.TB, change func(*ServerConfig, *Server)) (sock
 		s = NewServer(c)
 		s.peer = peer
 	}
-	return c.Socket, b.runServer(tb, s)
+	return b.runServer(tb, s)
 }
 
-func (b *bench) runServer(tb testing.TB, s *Server) (stop func() error) {
+func (b *bench) runServer(tb testing.TB, s *Server) (d door, stop func() error) {
 	tb.Helper()
+	if k := b.link; k != nil {
+		dialer := link.NewDialer(link.DialerConfig{
+			Address: k.listener.Addr().String(), Identity: k.signer, Pin: k.node.Pin(), Serve: s.Serve, Log: quiet(),
+		})
+		return door{dial: k.listener.Dial}, background(tb, dialer.Run)
+	}
 	l, err := listen(s.c.Socket, len(s.c.UIDs) > 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, l) }()
-	stopped := false
-	stop = func() error {
-		stopped = true
-		cancel()
-		return <-done
-	}
-	tb.Cleanup(func() {
-		if !stopped {
-			if err := stop(); err != nil {
-				tb.Error(err)
-			}
-		}
-	})
-	return stop
+	stop = background(tb, func(ctx context.Context) error { return s.serve(ctx, l) })
+	return door{s.c.Socket, func(context.Context) (net.Conn, error) { return net.Dial("unix", s.c.Socket) }}, stop
 }
 
 // socketPath is short, as socket paths must be, in a directory of mode 0700.
@@ -68,8 +114,11 @@ func socketPath(tb testing.TB) string {
 	return dir + "/s"
 }
 
-func newTestClient(tb testing.TB, socket string, network types.Hash) *Client {
-	c := NewClient(socket, network)
+func newTestClient(tb testing.TB, d door, network types.Hash) *Client {
+	c := NewDialClient("the test's door", d.dial, network)
+	if d.socket != "" {
+		c = NewClient(d.socket, network)
+	}
 	tb.Cleanup(func() { c.Close() })
 	return c
 }
@@ -80,11 +129,12 @@ func patience(tb testing.TB) context.Context {
 	return ctx
 }
 
-func TestSocket(t *testing.T) {
-	b := newBench(t)
-	socket, stop := b.daemon(t, nil)
+func TestSocket(t *testing.T) { overBoth(t, testSocket) }
+
+func testSocket(t *testing.T, b *bench) {
+	d, stop := b.daemon(t, nil)
 	ctx := patience(t)
-	c := newTestClient(t, socket, b.network.ID)
+	c := newTestClient(t, d, b.network.ID)
 
 	p := b.proposal(testSlot, 0, 1)
 	r, err := c.SignSlot(ctx, NewRequest(p))
@@ -127,22 +177,25 @@ func TestSocket(t *testing.T) {
 		t.Fatal("the refusal cost the connection")
 	}
 
-	info, err := os.Stat(socket)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Fatalf("socket: %v, %v", info.Mode(), err)
+	if d.socket != "" {
+		info, err := os.Stat(d.socket)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("socket: %v, %v", info.Mode(), err)
+		}
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(d.socket); d.socket != "" && !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("the socket file stayed: %v", err)
 	}
 }
 
-func TestErrorsCrossTheWire(t *testing.T) {
-	b := newBench(t)
-	socket, _ := b.daemon(t, nil)
-	c := newTestClient(t, socket, b.network.ID)
+func TestErrorsCrossTheWire(t *testing.T) { overBoth(t, testErrorsCrossTheWire) }
+
+func testErrorsCrossTheWire(t *testing.T, b *bench) {
+	d, _ := b.daemon(t, nil)
+	c := newTestClient(t, d, b.network.ID)
 	ctx := patience(t)
 	b.token.before = func() error { return errors.New("cable pulled") }
 	if _, err := c.SignSlot(ctx, NewRequest(b.proposal(testSlot, 0, 1))); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "cable pulled") {
@@ -154,20 +207,21 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	}
 }
 
-func TestWrongNetwork(t *testing.T) {
-	b := newBench(t)
-	socket, _ := b.daemon(t, nil)
+func TestWrongNetwork(t *testing.T) { overBoth(t, testWrongNetwork) }
+
+func testWrongNetwork(t *testing.T, b *bench) {
+	d, _ := b.daemon(t, nil)
 	other := testNetwork(t, "another", publics(b.keys))
-	_, err := newTestClient(t, socket, other.ID).Status(patience(t))
+	_, err := newTestClient(t, d, other.ID).Status(patience(t))
 	if !errors.Is(err, ErrWrongNetwork) || !strings.Contains(err.Error(), other.ID.String()) {
 		t.Fatalf("got %v", err)
 	}
 }
 
 // rawDial opens a bare connection, past hello if greet.
-func rawDial(t *testing.T, b *bench, socket string, greet bool) (net.Conn, *bufio.Reader) {
+func rawDial(t *testing.T, b *bench, d door, greet bool) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	conn, err := net.Dial("unix", socket)
+	conn, err := d.dial(patience(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,9 +250,10 @@ func rawRead(t *testing.T, r *bufio.Reader) (resp wireResponse) {
 	return resp
 }
 
-func TestGarbage(t *testing.T) {
-	b := newBench(t)
-	socket, _ := b.daemon(t, nil)
+func TestGarbage(t *testing.T) { overBoth(t, testGarbage) }
+
+func testGarbage(t *testing.T, b *bench) {
+	d, _ := b.daemon(t, nil)
 	net10 := b.network.ID.String()
 	for _, c := range []struct {
 		name, line, kind string
@@ -224,9 +279,12 @@ func TestGarbage(t *testing.T) {
 		{"nothing to sign", `{"id":9,"method":"sign_slot","params":{}}`, "refused", true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conn, r := rawDial(t, b, socket, c.greet)
+			if c.line == "" && b.link != nil {
+				return // an empty line is a link's pulse
+			}
+			conn, r := rawDial(t, b, d, c.greet)
 			// The server may turn us away before it has read everything.
-			if _, err := io.WriteString(conn, c.line+"\n"); err != nil && !errors.Is(err, syscall.EPIPE) {
+			if _, err := io.WriteString(conn, c.line+"\n"); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, io.ErrClosedPipe) {
 				t.Fatal(err)
 			}
 			resp := rawRead(t, r)
@@ -249,14 +307,18 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-func TestMessageDeadline(t *testing.T) {
-	b := newBench(t)
-	socket, _ := b.daemon(t, func(c *ServerConfig, _ *Server) { c.MessageTimeout = 50 * time.Millisecond })
+func TestMessageDeadline(t *testing.T) { overBoth(t, testMessageDeadline) }
+
+func testMessageDeadline(t *testing.T, b *bench) {
+	d, _ := b.daemon(t, func(c *ServerConfig, _ *Server) { c.MessageTimeout = 50 * time.Millisecond })
 	for name, c := range map[string]struct {
 		greet bool
 		sent  string
 	}{"no hello": {}, "half a hello": {sent: `{"id":`}, "half a request": {greet: true, sent: `{"id":`}} {
-		conn, r := rawDial(t, b, socket, c.greet)
+		if c.sent == "" && b.link != nil {
+			continue // it is kept in reserve until the node uses it
+		}
+		conn, r := rawDial(t, b, d, c.greet)
 		if _, err := io.WriteString(conn, c.sent); err != nil {
 			t.Fatal(err)
 		}
@@ -268,10 +330,11 @@ func TestMessageDeadline(t *testing.T) {
 
 // TestReconnect ends the server under a client, which has noticed nothing, and
 // starts another in its place.
-func TestReconnect(t *testing.T) {
-	b := newBench(t)
-	socket, stop := b.daemon(t, nil)
-	c := newTestClient(t, socket, b.network.ID)
+func TestReconnect(t *testing.T) { overBoth(t, testReconnect) }
+
+func testReconnect(t *testing.T, b *bench) {
+	d, stop := b.daemon(t, nil)
+	c := newTestClient(t, d, b.network.ID)
 	p := b.proposal(testSlot, 0, 1)
 	first, err := c.SignSlot(patience(t), NewRequest(p))
 	if err != nil {
@@ -288,7 +351,7 @@ func TestReconnect(t *testing.T) {
 		done <- err
 	}()
 	b.open(t, publics(b.keys))
-	b.runServer(t, NewServer(ServerConfig{Socket: socket, Network: b.network.ID, Backend: b.service, Log: quiet()}))
+	b.runServer(t, NewServer(ServerConfig{Socket: d.socket, Network: b.network.ID, Backend: b.service, Log: quiet()}))
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -297,19 +360,24 @@ func TestReconnect(t *testing.T) {
 	}
 }
 
-func TestClientDeadline(t *testing.T) {
-	b := newBench(t)
+func TestClientDeadline(t *testing.T) { overBoth(t, testClientDeadline) }
+
+func testClientDeadline(t *testing.T, b *bench) {
 	// Nobody there.
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 	defer cancel()
-	_, err := newTestClient(t, socketPath(t), b.network.ID).Status(ctx)
-	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, os.ErrNotExist) {
+	empty, why := door{socket: socketPath(t)}, os.ErrNotExist
+	if b.link != nil {
+		empty, why = door{dial: b.link.listener.Dial}, context.DeadlineExceeded
+	}
+	_, err := newTestClient(t, empty, b.network.ID).Status(ctx)
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, why) {
 		t.Fatalf("got %v", err)
 	}
 	// Somebody there, but busy: the caller goes, the work is finished, and the
 	// same client asks again and gets what was made.
-	socket, _ := b.daemon(t, nil)
-	c := newTestClient(t, socket, b.network.ID)
+	d, _ := b.daemon(t, nil)
+	c := newTestClient(t, d, b.network.ID)
 	entered, leave := make(chan struct{}), make(chan struct{})
 	b.token.before = func() error { close(entered); <-leave; return nil }
 	ctx, cancel = context.WithCancel(context.Background())
@@ -327,16 +395,17 @@ func TestClientDeadline(t *testing.T) {
 
 // TestShutdownFinishesWork stops the server while the token is at work: the
 // request is answered, an idle connection is closed, and Run returns.
-func TestShutdownFinishesWork(t *testing.T) {
-	b := newBench(t)
-	socket, stop := b.daemon(t, nil)
-	_, idle := rawDial(t, b, socket, true)
+func TestShutdownFinishesWork(t *testing.T) { overBoth(t, testShutdownFinishesWork) }
+
+func testShutdownFinishesWork(t *testing.T, b *bench) {
+	d, stop := b.daemon(t, nil)
+	_, idle := rawDial(t, b, d, true)
 	entered, leave := make(chan struct{}), make(chan struct{})
 	b.token.before = func() error { close(entered); <-leave; return nil }
 	answer := make(chan error)
 	p := b.proposal(testSlot, 0, 1)
 	go func() {
-		_, err := newTestClient(t, socket, b.network.ID).SignSlot(patience(t), NewRequest(p))
+		_, err := newTestClient(t, d, b.network.ID).SignSlot(patience(t), NewRequest(p))
 		answer <- err
 	}()
 	<-entered
@@ -361,11 +430,11 @@ func TestShutdownFinishesWork(t *testing.T) {
 
 func TestTooManyConnections(t *testing.T) {
 	b := newBench(t)
-	socket, _ := b.daemon(t, nil)
+	d, _ := b.daemon(t, nil)
 	for range maxConnections {
-		rawDial(t, b, socket, true)
+		rawDial(t, b, d, true)
 	}
-	_, r := rawDial(t, b, socket, false)
+	_, r := rawDial(t, b, d, false)
 	if resp := rawRead(t, r); resp.Error == nil || resp.Error.Kind != string(ErrUnavailable) {
 		t.Fatalf("answer %+v", resp)
 	}

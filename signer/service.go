@@ -147,6 +147,7 @@ type Status struct {
 	// Audit is the end of the audit log, which the next block to be signed must
 	// carry; null without such a log.
 	Audit *consensus.AuditAnchor `json:"audit"`
+	DaemonStatus
 }
 
 // Status describes the daemon.

@@ -11,8 +11,8 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// The socket carries lines of JSON, one request or response each. A client says
-// hello first; after that it may make any number of requests, one at a time.
+// A connection carries lines of JSON, one request or response each. A client says
+// hello first, whichever side has dialled; after that it may make any number of requests, one at a time.
 //
 //	→ {"id":1,"method":"hello","params":{"version":2,"network":"<id>"}}
 //	← {"id":1,"result":{"version":2,"network":"<id>"}}
@@ -25,10 +25,10 @@ const wireVersion = 2
 // hexadecimal takes 138,000.
 const maxLine = 160 << 10
 
-// The methods.
+// The methods. Who may call which is in methods.go.
 const (
 	methodHello      = "hello"       // wireHello → wireHello
-	methodStatus     = "status"      // nothing → Status
+	methodStatus     = "status"      // wireNothing → Status
 	methodSignSlot   = "sign_slot"   // Request → Response
 	methodAttest     = "attest"      // VoteRequest → Response
 	methodSlotRecord = "slot_record" // wireHeight → wireSlot
@@ -50,6 +50,9 @@ type wireHello struct {
 	Version int        `json:"version"`
 	Network types.Hash `json:"network"`
 }
+
+// wireNothing are the parameters or the result of a method that has none.
+type wireNothing struct{}
 
 type wireHeight struct {
 	Height uint32 `json:"height"`
@@ -126,6 +129,9 @@ func decodeStrict(b []byte, v any) error {
 }
 
 func decodeParams(req *wireRequest, v any) error {
+	if _, none := v.(*wireNothing); none && len(req.Params) == 0 {
+		return nil // may be left out
+	}
 	if err := decodeStrict(req.Params, v); err != nil {
 		return failed(ErrBadRequest, nil, "parameters of %s: %v", req.Method, err)
 	}
