@@ -37,7 +37,11 @@ func Combine(first *Proposal, more ...*Proposal) (*Proposal, error) {
 		if p.ID() != first.ID() {
 			return nil, fmt.Errorf("copy %d: %w: %s and %s: sign one of them, and only that", i+1, ErrDifferent, first.ID(), p.ID())
 		}
-		if err := errors.Join(p.wellFormed(), p.verify()); err != nil {
+		err := p.wellFormed()
+		if err == nil {
+			err = p.verify()
+		}
+		if err != nil {
 			return nil, fmt.Errorf("copy %d: %w", i+1, err)
 		}
 		for _, s := range p.Signatures {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -134,7 +133,7 @@ func (in *Inspection) String() string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("Change of the validators of network %s, %s", in.NetworkName, in.Network)
 	line("  proposal     %s", in.Proposal)
-	line("  made         %s", in.Created.UTC().Format(time.RFC3339))
+	line("  made         %s", in.Created)
 	line("  reason       %s", in.Reason)
 	line("  new set      number %d, %s", in.Number, in.NextID)
 	line("  fingerprint  %s", in.Fingerprint)

@@ -55,15 +55,17 @@ type Signature struct {
 }
 
 // Time is a time of day in UTC, to the second.
-type Time struct{ time.Time }
+type Time time.Time
+
+func (t Time) String() string { return time.Time(t).UTC().Format(time.RFC3339) }
 
 // MarshalText writes "2026-11-28T07:00:00Z".
-func (t Time) MarshalText() ([]byte, error) { return []byte(t.UTC().Format(time.RFC3339)), nil }
+func (t Time) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // UnmarshalText reads it.
 func (t *Time) UnmarshalText(text []byte) error {
 	v, err := time.Parse(time.RFC3339, string(text))
-	t.Time = v
+	*t = Time(v)
 	return err
 }
 
@@ -81,7 +83,7 @@ func Propose(n *consensus.Network, c Chain, keys []types.PublicKey, proofs []pro
 		Format: Format, Network: n.ID,
 		Current:  Set{c.Current.Number, c.Current.ID(), slices.Clone(c.Current.Keys)},
 		Disabled: []types.PublicKey{}, Keys: slices.Clone(keys), Proofs: slices.Clone(proofs),
-		Reason: reason, Created: Time{now.UTC().Truncate(time.Second)}, Chain: timing(c.Tip, n.N),
+		Reason: reason, Created: Time(now), Chain: timing(c.Tip, n.N),
 		Signatures: []Signature{},
 	}
 	for _, k := range c.Current.Keys {
