@@ -58,7 +58,11 @@ var rooms = map[string][]string{
 	"signer/audit":  {"node/types", "internal/durable"}, // who verifies a log needs nothing else of the signer
 	// What moves between signers is read by other programs, too: a pure format.
 	"signer/interchange": {"node/types", "node/consensus"},
-	"signer":             {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/interchange", "signer/link"},
+	// A proof of possession, which ceremonies make and set changes ask for.
+	"signer/proof": {"node/types"},
+	// Pure: what the officers of several boxes hand around, and the rules for signing it.
+	"signer/authority": {"node/types", "node/consensus", "signer/proof"},
+	"signer":           {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/interchange", "signer/link", "signer/proof"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},
