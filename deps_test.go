@@ -62,7 +62,7 @@ var rooms = map[string][]string{
 	"signer/proof": {"node/types"},
 	// Pure: what the officers of several boxes hand around, and the rules for signing it.
 	"signer/authority": {"node/types", "node/consensus", "signer/proof"},
-	"signer":           {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/interchange", "signer/link", "signer/proof"},
+	"signer":           {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},

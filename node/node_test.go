@@ -194,6 +194,8 @@ func TestNoPayoutNoWork(t *testing.T) {
 // keys signs with the public test keys.
 type keys struct{ net *consensus.Network }
 
+func (keys) Tell(context.Context, uint32, []node.Shown) error { return nil }
+
 func (keys) Anchor(context.Context) (*consensus.AuditAnchor, error) { return nil, nil }
 
 func (k keys) Keys(context.Context) ([]types.PublicKey, error) { return k.net.Validators, nil }

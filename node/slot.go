@@ -20,6 +20,10 @@ type Signer interface {
 	// Anchor returns the end of the signer's audit log, for the next block that it
 	// is asked to sign to carry; nil if it wants none.
 	Anchor(ctx context.Context) (*consensus.AuditAnchor, error)
+	// Tell says how far the chain, whose tip is at this height, shows the signer's
+	// keys to have signed. It has to be called when SignSlot or Attest fail with
+	// ErrUntold.
+	Tell(ctx context.Context, tip uint32, shown []Shown) error
 	// SignSlot returns validator p.Index's signature over the proposal. An error
 	// that wraps ErrRefused is the signer's last word on this block; any other
 	// may pass.

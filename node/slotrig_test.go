@@ -313,6 +313,8 @@ type fakeSigner struct {
 	lose  int // answers that are lost after signing
 }
 
+func (*fakeSigner) Tell(context.Context, uint32, []Shown) error { return nil }
+
 func (s *fakeSigner) Anchor(context.Context) (*consensus.AuditAnchor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -40,13 +40,14 @@ func NewValidator(c ValidatorConfig) *Validator {
 		c.Publish = func(consensus.Attestation) {}
 	}
 	free := make(chan struct{})
+	signer := teller{c.Signer, c.Chain}
 	return &Validator{
 		free: free,
 		slots: slotDriver{
-			chain: c.Chain, store: c.Proposals, proposer: c.Builder, signer: c.Signer,
+			chain: c.Chain, store: c.Proposals, proposer: c.Builder, signer: signer,
 			now: c.Now, wait: c.StartupWait, free: func() { close(free) }, log: c.Log.With("component", "slots"),
 		},
-		votes: voter{chain: c.Chain, signer: c.Signer, publish: c.Publish, log: c.Log.With("component", "votes")},
+		votes: voter{chain: c.Chain, signer: signer, publish: c.Publish, log: c.Log.With("component", "votes")},
 	}
 }
 

@@ -1,7 +1,6 @@
 package signer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,7 +52,7 @@ type subject struct {
 func (b *books) entry(e audit.Event, about subject, t *task) audit.Entry {
 	entry := audit.Entry{Time: b.now(), Event: e, Kind: about.kind, Height: about.height}
 	if t != nil {
-		entry.Key, entry.Digest = t.claimed.Key, t.claimed.Digest
+		entry.Key, entry.Digest, entry.Actor = t.claimed.Key, t.claimed.Digest, t.actor
 	}
 	return entry
 }
@@ -79,6 +78,9 @@ func (b *books) released(about subject, t *task, sig [64]byte, repeated bool) er
 	}
 	b.mu.Lock()
 	b.signed++
+	if t.anchor != nil {
+		b.anchor = max(b.anchor, t.anchor.Seq)
+	}
 	b.mu.Unlock()
 	log.Info("signed")
 	return nil
@@ -137,7 +139,7 @@ func (b *books) told() bool {
 	return b.seen
 }
 
-func (b *books) lastAnchor() uint64 {
+func (b *books) anchoredBefore() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.anchor

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/authority"
 )
 
 // Client is the side that asks: a node's, or an operator's. It connects when it
@@ -60,6 +61,30 @@ func (c *Client) SignSlot(ctx context.Context, r Request) (Response, error) {
 // Attest asks for a vote; the errors are those of SignSlot.
 func (c *Client) Attest(ctx context.Context, r VoteRequest) (Response, error) {
 	return call[Response](ctx, c, methodAttest, r)
+}
+
+// Seen tells the signer what the chain shows of its keys. See Service.Seen.
+func (c *Client) Seen(ctx context.Context, r SeenRequest) error {
+	_, err := call[wireNothing](ctx, c, methodSeen, r)
+	return err
+}
+
+// SignSetChange asks for a signature under a change of the validator set. Only
+// the signer's own user may.
+func (c *Client) SignSetChange(ctx context.Context, r authority.SetChangeRequest) (Response, error) {
+	return call[Response](ctx, c, methodSignSetChange, r)
+}
+
+// Halt stops all signing at once. Only the signer's own user may.
+func (c *Client) Halt(ctx context.Context, by, reason string) error {
+	_, err := call[wireNothing](ctx, c, methodHalt, wireHalt{by, reason})
+	return err
+}
+
+// Resume goes on, once two people asked for it; done is false after the first.
+func (c *Client) Resume(ctx context.Context, by string) (done bool, err error) {
+	r, err := call[wireResumed](ctx, c, methodResume, wireResume{by})
+	return r.Done, err
 }
 
 // SlotRecord returns what the signer's journal holds of a height; ok is false

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/cluster"
 	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/signer/worker"
 )
@@ -18,6 +19,11 @@ type Config struct {
 	// Journal is the path of the signing journal (CreateJournal). Beside it lie
 	// pins.json and, with SoftHSMCopy, the copies of the token directory.
 	Journal string
+	// Audit is the path of the audit log (audit.Create).
+	Audit string
+	// Cluster is where boxes with the same keys claim what they sign; nil: there
+	// are none. Network, Keys and Log are filled in.
+	Cluster *cluster.Config
 	// Socket is the path of the Unix socket the node connects to; its directory
 	// must be closed to other users (mode 0700).
 	Socket string
@@ -97,6 +103,7 @@ func (c *Config) Check() error {
 		}
 	}
 	need(c.Journal != "", "journal: no path is given")
+	need(c.Audit != "", "audit: no path is given")
 	need(c.Socket != "", "socket: no path is given")
 	need(len(c.Nodes) == 0 || c.Identity != "", "identity: no path is given, and nodes are to be dialled: make one with `qcity signer identity`")
 	dialled := make(map[string]bool)

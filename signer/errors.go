@@ -61,6 +61,15 @@ type Refusal struct {
 
 func (e *Refusal) Error() string { return fmt.Sprintf("refused by rule %s: %s", e.Rule, e.Detail) }
 
+// Temporary reports whether the same request may be answered later.
+func (e *Refusal) Temporary() bool {
+	switch e.Rule {
+	case RuleFuture, RuleRate, RuleUnseen, RuleHalted, RuleAhead:
+		return true
+	}
+	return false
+}
+
 // Unwrap gives errors.Is the rule.
 func (e *Refusal) Unwrap() error { return e.Rule }
 

@@ -16,6 +16,7 @@ import (
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/audit"
 )
 
 // softKey signs in this process, with a new random nonce each time: two
@@ -113,6 +114,8 @@ func (t *softToken) Ready(types.PublicKey) error {
 	return t.ready
 }
 
+func (t *softToken) Reset(context.Context) error { return nil }
+
 func (t *softToken) Sign(ctx context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error) {
 	t.mu.Lock()
 	before, after := t.before, t.after
@@ -137,6 +140,45 @@ func (t *softToken) Sign(ctx context.Context, key types.PublicKey, digest [32]by
 	defer t.mu.Unlock()
 	t.signed++
 	return sig, nil
+}
+
+// memoryAudit is an Audit that keeps its end in one place, so that a block made
+// twice is the same block.
+type memoryAudit struct {
+	mu      sync.Mutex
+	entries []audit.Entry
+	fails   error
+}
+
+var testHead = audit.Head{Seq: 1, Hash: types.Hash{0xad}}
+
+func (a *memoryAudit) Append(e audit.Entry) (audit.Head, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fails != nil {
+		return audit.Head{}, a.fails
+	}
+	a.entries = append(a.entries, e)
+	return testHead, nil
+}
+
+func (a *memoryAudit) Head() audit.Head { return testHead }
+
+func (a *memoryAudit) HashAt(seq uint64) (types.Hash, error) {
+	if seq != testHead.Seq {
+		return types.Hash{}, audit.ErrSequence
+	}
+	return testHead.Hash, nil
+}
+
+// last returns the newest entry.
+func (a *memoryAudit) last() audit.Entry {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.entries) == 0 {
+		return audit.Entry{}
+	}
+	return a.entries[len(a.entries)-1]
 }
 
 const (
@@ -212,7 +254,9 @@ func proposalUnder(n *consensus.Network, set consensus.ValidatorSet, height uint
 			Previous: types.NullOutPoint, Sequence: 0xffffffff,
 			SignatureScript: append(types.HeightScript(height), 1, salt),
 		}},
-		Outputs: []types.TxOut{{}, {Value: 7, PkScript: types.KeyScript(set.Keys[index])}},
+		Outputs: []types.TxOut{{}, {Value: 7, PkScript: types.KeyScript(set.Keys[index])}, {PkScript: types.NullDataScript(
+			consensus.EncodeRecords([]consensus.Record{&consensus.AuditAnchor{Seq: testHead.Seq, Head: testHead.Hash}}),
+		)}},
 	}
 	p.Branch = []types.Hash{{1, salt}, {2}}
 	p.Header = types.Header{
@@ -240,6 +284,7 @@ type bench struct {
 	network *consensus.Network
 	keys    []softKey
 	token   *softToken
+	audit   *memoryAudit
 	path    string
 	journal *Journal
 	service *Service
@@ -278,10 +323,17 @@ func (b *bench) open(tb testing.TB, keys []types.PublicKey) {
 	if b.journal, err = OpenJournal(b.path, b.network.ID, keys); err != nil {
 		tb.Fatal(err)
 	}
-	b.service = NewService(ServiceConfig{
-		Network: b.network, Journal: b.journal, Token: b.token, Keys: keys,
+	b.audit = new(memoryAudit)
+	b.service, err = NewService(ServiceConfig{
+		Network: b.network, Journal: b.journal, Token: b.token, Audit: b.audit, Keys: keys,
 		Limit: b.limit, Clock: func() time.Time { return b.now }, Log: quiet(),
 	})
+	if err == nil {
+		err = b.service.Seen(tb.Context(), SeenRequest{})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
 
 func (b *bench) proposal(height uint32, index uint8, salt byte) *consensus.Proposal {

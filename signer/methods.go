@@ -3,12 +3,18 @@ package signer
 import (
 	"context"
 	"strings"
+
+	"qcitycoin.org/qcity/signer/authority"
 )
 
 // Backend is what a Server serves: a *Service.
 type Backend interface {
 	SignSlot(context.Context, Request) (Response, error)
 	Attest(context.Context, VoteRequest) (Response, error)
+	SignSetChange(context.Context, authority.SetChangeRequest) (Response, error)
+	Seen(context.Context, SeenRequest) error
+	Halt(ctx context.Context, by, reason string) error
+	Resume(ctx context.Context, by string) (done bool, err error)
 	SlotRecord(ctx context.Context, height uint32) (record SlotRecord, ok bool, err error)
 	Status(context.Context) Status
 }
@@ -50,6 +56,17 @@ var methods = map[string]method{
 	}),
 	methodSignSlot: ask(forNode, Backend.SignSlot),
 	methodAttest:   ask(forNode, Backend.Attest),
+	methodSeen: ask(forNode, func(b Backend, ctx context.Context, r SeenRequest) (wireNothing, error) {
+		return wireNothing{}, b.Seen(ctx, r)
+	}),
+	methodSignSetChange: ask(forOperator, Backend.SignSetChange),
+	methodHalt: ask(forOperator, func(b Backend, ctx context.Context, h wireHalt) (wireNothing, error) {
+		return wireNothing{}, b.Halt(ctx, h.By, h.Reason)
+	}),
+	methodResume: ask(forOperator, func(b Backend, ctx context.Context, r wireResume) (wireResumed, error) {
+		done, err := b.Resume(ctx, r.By)
+		return wireResumed{done}, err
+	}),
 	methodSlotRecord: ask(forNode, func(b Backend, ctx context.Context, h wireHeight) (wireSlot, error) {
 		record, ok, err := b.SlotRecord(ctx, h.Height)
 		if err != nil || !ok {

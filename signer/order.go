@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
-	"qcitycoin.org/qcity/signer/audit"
+	"qcitycoin.org/qcity/signer/authority"
 	"qcitycoin.org/qcity/signer/cluster"
 )
 
@@ -20,6 +21,8 @@ type task struct {
 	rules   func(now time.Time) error // of time, and of what this signer did before
 	claim   func() (seal *[64]byte, err error)
 	seal    func(sig [64]byte) ([64]byte, error)
+	anchor  *consensus.AuditAnchor // carried by a block
+	actor   string                 // who confirmed a set change
 }
 
 func (s *Service) block(r *Request) (*task, error) {
@@ -31,6 +34,7 @@ func (s *Service) block(r *Request) (*task, error) {
 	if err != nil {
 		return nil, err
 	}
+	anchor := consensus.AnchorOf(prop.CoinOnline)
 	j, c := s.journal, &Claim{
 		Height: r.Height, Key: key, Digest: s.policy.network.Digest(prop),
 		Header: prop.Header, CoinOnline: r.CoinOnline,
@@ -41,8 +45,9 @@ func (s *Service) block(r *Request) (*task, error) {
 			if err := s.policy.clock(prop, now); err != nil {
 				return err
 			}
-			return s.anchored(prop.CoinOnline)
+			return s.anchored(anchor)
 		},
+		anchor: anchor,
 		sealed: func() ([64]byte, bool, error) { return j.Sealed(c.Height, key, c.Digest) },
 		claim:  func() (*[64]byte, error) { return j.Claim(c) },
 		seal:   func(sig [64]byte) ([64]byte, error) { return j.Seal(c.Height, key, sig) },
@@ -65,6 +70,29 @@ func (s *Service) vote(r *VoteRequest) (*task, error) {
 		sealed:  func() ([64]byte, bool, error) { return j.SealedVote(key, l) },
 		claim:   func() (*[64]byte, error) { return j.ClaimVote(key, l) },
 		seal:    func(sig [64]byte) ([64]byte, error) { return j.SealVote(key, l, sig) },
+	}, nil
+}
+
+func (s *Service) setChange(r *authority.SetChangeRequest) (*task, error) {
+	key, digest, err := r.Check(s.policy.network)
+	if err != nil {
+		var refusal *authority.Refusal
+		if errors.As(err, &refusal) {
+			return nil, &Refusal{Rule: Rule(refusal.Rule), Detail: refusal.Detail}
+		}
+		return nil, failed(ErrInternal, err, "checking a set change")
+	}
+	if !s.policy.keys[key] {
+		return nil, refuse(RuleKeyNotHeld, "validator %d, %s, is none of this signer's keys", r.Index, key)
+	}
+	j, number := s.journal, r.Number()
+	return &task{
+		claimed: cluster.Claim{Kind: cluster.SetChange, Key: key, Height: number, Digest: digest},
+		rules:   func(time.Time) error { return nil },
+		sealed:  func() (sig [64]byte, ok bool, err error) { return sig, false, nil }, // ClaimSetChange says
+		claim:   func() (*[64]byte, error) { return j.ClaimSetChange(key, number, digest) },
+		seal:    func(sig [64]byte) ([64]byte, error) { return j.SealSetChange(key, number, sig) },
+		actor:   strings.Join(r.Authorisation.People, ", "),
 	}, nil
 }
 
@@ -145,6 +173,9 @@ func (s *Service) sign(ctx context.Context, t *task) (sig [64]byte, repeated boo
 // journal's: of two boxes that signed the same claim the first one's bytes count,
 // and no journal ever holds others.
 func (s *Service) claimAndSign(ctx context.Context, t *task) (sig [64]byte, repeated bool, err error) {
+	if s.claims != nil && !s.claims.Await(ctx, standByPatience) {
+		return sig, false, failed(ErrUnavailable, ctx.Err(), "another box goes first")
+	}
 	seal, err := t.claim()
 	if err != nil {
 		return sig, false, err
@@ -185,6 +216,10 @@ func (s *Service) claimAndSign(ctx context.Context, t *task) (sig [64]byte, repe
 	return sig, false, err
 }
 
+// standByPatience is how long a box that does not lead leaves a request to the
+// one that does. Its lease ends sooner when it dies.
+const standByPatience = 5 * time.Second
+
 func (s *Service) claimForAll(ctx context.Context, t *task) (*[64]byte, error) {
 	if s.claims == nil {
 		return nil, nil
@@ -224,12 +259,11 @@ func (s *Service) verified(t *task, sig [64]byte, repeated bool) ([64]byte, bool
 // anchored wants the block to carry the end of this signer's audit log, as of
 // the last block it signed or later: then the log that the chain vouches for
 // grows with every block.
-func (s *Service) anchored(coinOnline *types.Transaction) error {
-	a := consensus.AnchorOf(coinOnline)
+func (s *Service) anchored(a *consensus.AuditAnchor) error {
 	if a == nil {
 		return refuse(RuleAnchor, "the CoinOnline carries no end of this signer's audit log: ask for its status, and put that in")
 	}
-	head, last := s.audit.Head(), s.lastAnchor()
+	head, last := s.audit.Head(), s.anchoredBefore()
 	if a.Seq > head.Seq || a.Seq < last {
 		return refuse(RuleAnchor, "the CoinOnline carries entry %d of the audit log, want one from %d to %d", a.Seq, last, head.Seq)
 	}
@@ -241,4 +275,21 @@ func (s *Service) anchored(coinOnline *types.Transaction) error {
 		return refuse(RuleAnchor, "entry %d of the audit log has the hash %s, the CoinOnline says %s", a.Seq, hash, a.Head)
 	}
 	return nil
+}
+
+// lastAnchor returns the entry of the audit log that the last block which the
+// journal holds a signature of carries; 0 if none.
+func lastAnchor(j *Journal) (uint64, error) {
+	r, ok, err := j.Slot(j.Status().LastSigned)
+	if err != nil || !ok {
+		return 0, err
+	}
+	tx, err := types.DecodeTransaction(r.CoinOnline)
+	if err != nil {
+		return 0, nil // imported: it is not kept
+	}
+	if a := consensus.AnchorOf(tx); a != nil {
+		return a.Seq, nil
+	}
+	return 0, nil
 }

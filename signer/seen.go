@@ -2,11 +2,11 @@ package signer
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer/audit"
+	"qcitycoin.org/qcity/signer/cluster"
 )
 
 // Seen is how far the chain that a node follows shows a key to have signed: the
@@ -24,31 +24,55 @@ type SeenRequest struct {
 	Keys []Seen `json:"keys"`
 }
 
-// Seen compares what the chain shows with the journal. A key that signed what
-// the journal knows nothing of was used elsewhere, or the journal is an old
+// Seen compares what the chain shows with what journal and cluster know. A key
+// that signed more than they know of was used elsewhere, or the journal is an old
 // copy: then everything halts (S5). Until a node has called it, nothing is
 // signed (rule chain-unseen). What a node says here can only forbid.
-func (s *Service) Seen(_ context.Context, r SeenRequest) error {
-	for _, seen := range r.Keys {
-		if !s.policy.keys[seen.Key] {
-			continue
+func (s *Service) Seen(ctx context.Context, r SeenRequest) error {
+	known := s.journal.Known()
+	if s.claims != nil {
+		marks, err := s.claims.Known(ctx)
+		if err != nil {
+			return s.ofCluster(err)
 		}
-		block, vote := s.journal.Last(seen.Key)
-		if floor := s.journal.Floor(seen.Key); max(block, floor) >= seen.Block && max(vote, floor) >= seen.Vote {
-			continue
+		known = append(known, ofMarks(marks)...)
+	}
+	for _, k := range r.Keys {
+		if s.policy.keys[k.Key] {
+			known = append(known, Known{Source: SourceChain, Key: k.Key, Block: k.Block, Vote: k.Vote})
 		}
-		// Marks are raised all the same: whoever resumes has looked at the reason,
-		// and the heights below are spent whatever he decides.
-		if err := s.journal.RaiseFloor(seen.Key, max(seen.Block, seen.Vote)); err != nil {
+	}
+	floors, err := Floor(known...)
+	if err != nil {
+		s.halt(err.Error())
+	}
+	for key, height := range floors {
+		if err := s.journal.RaiseFloor(key, height); err != nil {
 			return err
 		}
-		s.halt(fmt.Sprintf("the chain has signatures of %s up to block %d and vote %d, the journal knows of %d and %d: another signer uses this key, or the journal is an old copy",
-			seen.Key, seen.Block, seen.Vote, block, vote))
+		s.note(audit.Entry{Time: s.clock(), Event: audit.EventFloorRaised, Key: key, Height: height, Detail: "other boxes with this key signed up to here"})
 	}
 	s.mu.Lock()
 	s.seen = true
 	s.mu.Unlock()
 	return nil
+}
+
+// ofMarks says what the cluster knows as Floor wants it.
+func ofMarks(marks []cluster.Mark) (list []Known) {
+	for _, m := range marks {
+		k := Known{Source: SourceCluster, Key: m.Key}
+		switch m.Kind {
+		case cluster.Block:
+			k.Block = max(m.Height, m.Floor)
+		case cluster.Vote:
+			k.Vote = max(m.Height, m.Floor)
+		default:
+			continue
+		}
+		list = append(list, k)
+	}
+	return list
 }
 
 // Halt stops all signing at once, and what was signed is not released again

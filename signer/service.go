@@ -10,6 +10,7 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer/audit"
+	"qcitycoin.org/qcity/signer/authority"
 	"qcitycoin.org/qcity/signer/cluster"
 )
 
@@ -37,6 +38,10 @@ type Audit interface {
 // Claims are what boxes that hold the same keys have in common: a
 // *cluster.Claims.
 type Claims interface {
+	// Await lets the box that leads go first: false if ctx ended.
+	Await(ctx context.Context, patience time.Duration) bool
+	Leading() bool
+	Known(context.Context) ([]cluster.Mark, error)
 	Claim(context.Context, cluster.Claim) (seal *[64]byte, err error)
 	Seal(context.Context, cluster.Claim, [64]byte) ([64]byte, error)
 }
@@ -94,6 +99,9 @@ func NewService(c ServiceConfig) (*Service, error) {
 		brake:   b,
 		books:   newBooks(c.Audit, c.Clock, c.Log),
 	}
+	if s.anchor, err = lastAnchor(c.Journal); err != nil {
+		return nil, err
+	}
 	for _, k := range c.Keys {
 		s.policy.keys[k] = true
 		s.turns[k] = make(chan struct{}, 1)
@@ -112,6 +120,13 @@ func (s *Service) SignSlot(ctx context.Context, r Request) (Response, error) {
 // Attest does for a vote what SignSlot does for a block.
 func (s *Service) Attest(ctx context.Context, r VoteRequest) (Response, error) {
 	return s.serve(ctx, subject{audit.KindVote, r.Target.Height}, r.Index, func() (*task, error) { return s.vote(&r) })
+}
+
+// SignSetChange puts a key under a change of the validator set, for the people
+// who confirmed it: see authority.SetChangeRequest for the rules. Of one number a
+// key signs one set.
+func (s *Service) SignSetChange(ctx context.Context, r authority.SetChangeRequest) (Response, error) {
+	return s.serve(ctx, subject{audit.KindSetChange, r.Number()}, r.Index, func() (*task, error) { return s.setChange(&r) })
 }
 
 // SlotRecord returns what the journal holds of a height, for a node that

@@ -9,14 +9,17 @@ import (
 
 // DaemonStatus is what the daemon knows beside the service.
 type DaemonStatus struct {
-	Role   string        `json:"role"` // RoleOnly, so far
+	Role   string        `json:"role"` // one of the roles
 	Worker WorkerStatus  `json:"worker"`
 	Links  []link.Status `json:"links,omitempty"` // nodes that are dialled
-	Audit  *AuditStatus  `json:"audit,omitempty"` // nil: no audit log is kept
 }
 
-// RoleOnly is the role of a signer that shares its keys with no other.
-const RoleOnly = "only"
+// The roles.
+const (
+	RoleOnly    = "only"     // shares its keys with no other box
+	RoleLeading = "leading"  // of the boxes with these keys it tries first
+	RoleStandBy = "stand-by" // another one does
+)
 
 // WorkerStatus is the state of the process that holds the PKCS#11 module.
 type WorkerStatus struct {
@@ -26,12 +29,6 @@ type WorkerStatus struct {
 	Signatures uint64 `json:"signatures"`
 	Down       bool   `json:"down"`             // restarts did not help: the HSM counts as down
 	Halted     string `json:"halted,omitempty"` // why it signs no more until a person has acted
-}
-
-// AuditStatus is where the audit log stands.
-type AuditStatus struct {
-	Entries uint64 `json:"entries"`
-	Head    string `json:"head"` // hash of the last entry, hexadecimal
 }
 
 // backend is the service of a daemon, which knows more of itself.
@@ -46,7 +43,14 @@ func (b backend) Status(ctx context.Context) Status { return b.daemon.Status(ctx
 func (d *Daemon) Status(ctx context.Context) Status {
 	st := d.service.Status(ctx)
 	w := d.worker.Status()
-	st.Role = RoleOnly
+	switch {
+	case d.claims == nil:
+		st.Role = RoleOnly
+	case d.claims.Leading():
+		st.Role = RoleLeading
+	default:
+		st.Role = RoleStandBy
+	}
 	st.Worker = WorkerStatus{
 		PID: w.PID, Module: strings.TrimSpace(w.Module.Description + " " + w.Module.Version), Restarts: w.Restarts, Signatures: w.Signatures, Down: w.Down, Halted: w.Halted,
 	}

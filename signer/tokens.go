@@ -21,6 +21,7 @@ type hsm interface {
 	LoginAtDevice(ctx context.Context, token worker.TokenRef) error
 	FindKey(ctx context.Context, token worker.TokenRef, query worker.KeyQuery) (worker.Key, error)
 	Sign(ctx context.Context, key worker.KeyRef, digest [32]byte) (worker.Signature, error)
+	Reset(ctx context.Context) error
 }
 
 // tokens is the Token of the daemon: its configured keys, each in its token.
@@ -77,6 +78,9 @@ func (t *tokens) Ready(key types.PublicKey) error {
 	defer t.mu.Unlock()
 	return k.err
 }
+
+// Reset implements Token.
+func (t *tokens) Reset(ctx context.Context) error { return t.hsm.Reset(ctx) }
 
 // Sign implements Token.
 func (t *tokens) Sign(ctx context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error) {

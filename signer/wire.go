@@ -14,12 +14,12 @@ import (
 // A connection carries lines of JSON, one request or response each. A client says
 // hello first, whichever side has dialled; after that it may make any number of requests, one at a time.
 //
-//	→ {"id":1,"method":"hello","params":{"version":2,"network":"<id>"}}
-//	← {"id":1,"result":{"version":2,"network":"<id>"}}
+//	→ {"id":1,"method":"hello","params":{"version":3,"network":"<id>"}}
+//	← {"id":1,"result":{"version":3,"network":"<id>"}}
 //	→ {"id":2,"method":"sign_slot","params":{Request}}
 //	← {"id":2,"result":{Response}}
 //	← {"id":2,"error":{"kind":"refused","rule":"slot-stale","detail":"…"}}
-const wireVersion = 2
+const wireVersion = 3
 
 // maxLine bounds a line in bytes: a request with the largest CoinOnline in
 // hexadecimal takes 138,000.
@@ -32,6 +32,12 @@ const (
 	methodSignSlot   = "sign_slot"   // Request → Response
 	methodAttest     = "attest"      // VoteRequest → Response
 	methodSlotRecord = "slot_record" // wireHeight → wireSlot
+	methodSeen       = "seen"        // SeenRequest → nothing
+
+	// An operator's.
+	methodSignSetChange = "sign_set_change" // authority.SetChangeRequest → Response
+	methodHalt          = "halt"            // wireHalt → nothing
+	methodResume        = "resume"          // wireResume → wireResumed
 )
 
 type wireRequest struct {
@@ -53,6 +59,19 @@ type wireHello struct {
 
 // wireNothing are the parameters or the result of a method that has none.
 type wireNothing struct{}
+
+type wireHalt struct {
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+}
+
+type wireResume struct {
+	By string `json:"by"`
+}
+
+type wireResumed struct {
+	Done bool `json:"done"` // false: a second person is needed
+}
 
 type wireHeight struct {
 	Height uint32 `json:"height"`

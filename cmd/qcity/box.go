@@ -305,6 +305,16 @@ func readyKeys(st *signer.Status) []types.PublicKey {
 	return ready
 }
 
+func (s slotSigner) Tell(ctx context.Context, tip uint32, shown []node.Shown) error {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	r := signer.SeenRequest{Tip: tip}
+	for _, k := range shown {
+		r.Keys = append(r.Keys, signer.Seen(k))
+	}
+	return s.client.Seen(ctx, r)
+}
+
 func (s slotSigner) Anchor(ctx context.Context) (*consensus.AuditAnchor, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
@@ -331,8 +341,10 @@ func (s slotSigner) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, 
 func signature(resp signer.Response, err error) ([64]byte, error) {
 	if err != nil {
 		var refusal *signer.Refusal
-		temporary := errors.Is(err, signer.RuleFuture) || errors.Is(err, signer.RuleRate)
-		if errors.As(err, &refusal) && !temporary {
+		switch {
+		case errors.Is(err, signer.RuleUnseen):
+			err = fmt.Errorf("%w: %w", node.ErrUntold, err)
+		case errors.As(err, &refusal) && !refusal.Temporary():
 			err = fmt.Errorf("%w: %w", node.ErrRefused, err)
 		}
 		return [64]byte{}, err

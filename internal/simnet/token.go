@@ -28,6 +28,8 @@ func newToken(numbers []int) (token, []types.PublicKey) {
 
 func (t token) Ready(types.PublicKey) error { return nil }
 
+func (t token) Reset(context.Context) error { return nil }
+
 func (t token) Sign(_ context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error) {
 	return t[key].Sign(digest), nil
 }
@@ -39,6 +41,18 @@ type seat struct {
 }
 
 func (s seat) Keys(context.Context) ([]types.PublicKey, error) { return s.keys, nil }
+
+func (s seat) Tell(ctx context.Context, tip uint32, shown []node.Shown) error {
+	r := signer.SeenRequest{Tip: tip}
+	for _, k := range shown {
+		r.Keys = append(r.Keys, signer.Seen(k))
+	}
+	return s.service.Seen(ctx, r)
+}
+
+func (s seat) Anchor(ctx context.Context) (*consensus.AuditAnchor, error) {
+	return s.service.Status(ctx).Audit, nil
+}
 
 func (s seat) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
 	return signature(s.service.SignSlot(ctx, signer.NewRequest(p)))
@@ -52,8 +66,10 @@ func (s seat) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error)
 func signature(resp signer.Response, err error) ([64]byte, error) {
 	if err != nil {
 		var refusal *signer.Refusal
-		temporary := errors.Is(err, signer.RuleFuture) || errors.Is(err, signer.RuleRate)
-		if errors.As(err, &refusal) && !temporary {
+		switch {
+		case errors.Is(err, signer.RuleUnseen):
+			err = fmt.Errorf("%w: %w", node.ErrUntold, err)
+		case errors.As(err, &refusal) && !refusal.Temporary():
 			err = fmt.Errorf("%w: %w", node.ErrRefused, err)
 		}
 		return [64]byte{}, err
