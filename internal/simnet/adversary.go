@@ -17,6 +17,9 @@ import (
 // Adversary knows every block of every node at once and every validator's key,
 // uses what a test has it use, and says what it likes to whom it likes.
 type Adversary struct {
+	// Signs makes signatures for keys that are not the simulation's; nil: all are.
+	Signs func(key types.PublicKey, digest types.Hash) [64]byte
+
 	net *Net
 	rng *rand.Rand
 
@@ -203,7 +206,7 @@ func (a *Adversary) Sign(parent types.Hash, index uint8, at uint32, records ...c
 	}
 	chaingen.FixMerkleRoot(b)
 	digest := consensus.SlotDigest(a.net.Network.ID, s.ValidatorSetID(), s.ChildHeight(), b.Header.ID())
-	b.VchBlockSig = types.BlockSig{Index: index, Signature: a.Key(key).Sign(digest)}.Bytes()
+	b.VchBlockSig = types.BlockSig{Index: index, Signature: a.sign(key, digest)}.Bytes()
 	return a.own(&s, b)
 }
 
@@ -216,6 +219,13 @@ func (a *Adversary) Key(public types.PublicKey) chaingen.Key {
 	}
 	a.net.T.Fatalf("%s is no validator's key", public)
 	return chaingen.Key{}
+}
+
+func (a *Adversary) sign(key types.PublicKey, digest types.Hash) [64]byte {
+	if a.Signs != nil {
+		return a.Signs(key, digest)
+	}
+	return a.Key(key).Sign(digest)
 }
 
 // draft returns a block with everything but outputs; no two are alike.
@@ -246,7 +256,7 @@ func (a *Adversary) Vote(source, target types.Hash, index uint8) consensus.Attes
 	parent := a.State(a.Block(target).PrevBlock)
 	voters := parent.Voters()
 	l := consensus.Link{Set: voters.ID(), Source: s.Checkpoint(), Target: t.Checkpoint()}
-	return consensus.Attestation{Link: l, Index: index, Signature: a.Key(voters.Keys()[index]).Sign(l.Digest(a.net.Network.ID))}
+	return consensus.Attestation{Link: l, Index: index, Signature: a.sign(voters.Keys()[index], l.Digest(a.net.Network.ID))}
 }
 
 // Certificate returns the votes of several voters as a certificate.

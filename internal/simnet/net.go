@@ -14,6 +14,7 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/consensus/chaingen"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer"
 )
 
 // Config describes a network. The zero value is five nodes, each with one of
@@ -28,10 +29,13 @@ type Config struct {
 
 // NodeConfig describes a node.
 type NodeConfig struct {
-	Name  string
-	Keys  []int         // numbers of validator keys (chaingen) its signer holds
-	Share float64       // of the hash power that finds a block an interval at first
-	Skew  time.Duration // of its clock
+	Name string
+	Keys []int // numbers of validator keys (chaingen) its signer holds
+	// Token, unless it is nil, holds the signer's keys, Public, in place of Keys.
+	Token  signer.Token
+	Public []types.PublicKey
+	Share  float64       // of the hash power that finds a block an interval at first
+	Skew   time.Duration // of its clock
 	// Late nodes are started by the test.
 	Late bool
 	// Detached nodes have links only where Net.Link makes them.

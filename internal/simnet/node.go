@@ -62,8 +62,7 @@ func newNode(n *Net, index int, c NodeConfig, dir string) *Node {
 		net: n, index: index, cfg: c, log: slog.New(lines{&n.log, c.Name}),
 		store: chaintest.NewStore(), proposals: proposals{kept: map[uint32][]byte{}}, share: c.Share,
 	}
-	if len(c.Keys) > 0 {
-		_, keys := newToken(c.Keys)
+	if _, keys := c.token(); len(keys) > 0 {
 		node.journal = filepath.Join(dir, c.Name+".journal")
 		node.must(signer.CreateJournal(node.journal, n.Network.ID, keys, 0))
 	}
@@ -137,7 +136,7 @@ func (n *Node) Fire() { n.journal = "" }
 
 // startSigner opens the journal and has the node's keys sign and vote.
 func (n *Node) startSigner(ctx context.Context, r *running) {
-	tok, keys := newToken(n.cfg.Keys)
+	tok, keys := n.cfg.token()
 	var err error
 	r.journal, err = signer.OpenJournal(n.journal, n.net.Network.ID, keys)
 	n.must(err)

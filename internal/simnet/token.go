@@ -26,6 +26,14 @@ func newToken(numbers []int) (token, []types.PublicKey) {
 	return t, list
 }
 
+// token returns what holds the keys of a node's signer, and the keys.
+func (c *NodeConfig) token() (signer.Token, []types.PublicKey) {
+	if c.Token != nil {
+		return c.Token, c.Public
+	}
+	return newToken(c.Keys)
+}
+
 func (t token) Ready(types.PublicKey) error { return nil }
 
 func (t token) Reset(context.Context) error { return nil }
