@@ -29,9 +29,10 @@ type books struct {
 	repeated uint64
 	failures uint64
 	refusals map[Rule]uint64
-	unlogged uint64 // answers without an entry since the last one with
-	anchor   uint64 // entry that the last block carried
-	seen     bool   // a node has called Seen
+	unlogged uint64            // answers without an entry since the last one with
+	anchor   uint64            // entry that the last block carried
+	seen     bool              // a node has called Seen
+	booked   map[[64]byte]bool // signatures with an entry of this process
 }
 
 const (
@@ -39,8 +40,11 @@ const (
 	noiseBurst     = 200
 )
 
+// maxBooked bounds what is remembered of what was booked.
+const maxBooked = 4096
+
 func newBooks(a Audit, now func() time.Time, log *slog.Logger) books {
-	return books{audit: a, now: now, log: log, noise: rate.NewLimiter(noisePerSecond, noiseBurst), refusals: make(map[Rule]uint64)}
+	return books{audit: a, now: now, log: log, noise: rate.NewLimiter(noisePerSecond, noiseBurst), refusals: make(map[Rule]uint64), booked: make(map[[64]byte]bool)}
 }
 
 // subject says what a request is about.
@@ -63,18 +67,31 @@ func (b *books) released(about subject, t *task, sig [64]byte, repeated bool) er
 	log := b.log.With("kind", string(about.kind), "height", about.height, "key", t.claimed.Key)
 	e := b.entry(audit.EventSigned, about, t)
 	e.Signature = sig
+	b.mu.Lock()
+	known := b.booked[sig]
+	b.mu.Unlock()
 	if repeated {
 		e.Event = audit.EventRepeated
-		b.mu.Lock()
-		b.repeated++
-		b.mu.Unlock()
-		log.Info("returned the sealed signature again")
-		// It was booked when it was new.
-		b.quietly(e)
-		return nil
 	}
+	if repeated && known {
+		log.Info("returned the sealed signature again")
+		b.quietly(e)
+		return b.again()
+	}
+	// A repeat that this process has not booked may be one whose first release a
+	// crash cut off between the seal and the audit log.
 	if _, err := b.audit.Append(e); err != nil {
 		return failed(ErrInternal, err, "the audit log cannot be written, so the signature is kept back: ask again for the same once it can")
+	}
+	b.mu.Lock()
+	if len(b.booked) == maxBooked {
+		clear(b.booked)
+	}
+	b.booked[sig] = true
+	b.mu.Unlock()
+	if repeated {
+		log.Info("returned the sealed signature again")
+		return b.again()
 	}
 	b.mu.Lock()
 	b.signed++
@@ -83,6 +100,13 @@ func (b *books) released(about subject, t *task, sig [64]byte, repeated bool) er
 	}
 	b.mu.Unlock()
 	log.Info("signed")
+	return nil
+}
+
+func (b *books) again() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.repeated++
 	return nil
 }
 

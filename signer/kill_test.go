@@ -14,6 +14,7 @@ import (
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/audit"
 )
 
 // The test binary starts itself again as a signer, or as a client.
@@ -67,6 +68,13 @@ func dialOnce(socket, network string) string {
 	}
 }
 
+// fixedEnd is an audit log with the end that the blocks of these tests carry.
+type fixedEnd struct{ *audit.Log }
+
+func (fixedEnd) Head() audit.Head { return testHead }
+
+func (fixedEnd) HashAt(uint64) (types.Hash, error) { return testHead.Hash, nil }
+
 // runSigner is a signer with its real journal, service and socket; only the
 // token is software. It ends when it is killed.
 func runSigner(journal, socket string) error {
@@ -86,10 +94,20 @@ func runSigner(journal, socket string) error {
 		}
 		return nil
 	}
-	s := NewService(ServiceConfig{
-		Network: network, Journal: j, Token: token, Keys: publics(keys), Limit: RateLimit{1e6, 1e6},
+	log, err := audit.Open(journal+".audit", network.ID, audit.Options{})
+	if err != nil {
+		return err
+	}
+	s, err := NewService(ServiceConfig{
+		Network: network, Journal: j, Token: token, Audit: fixedEnd{log}, Keys: publics(keys), Limit: RateLimit{1e6, 1e6},
 		Clock: func() time.Time { return time.Unix(parentTime+100, 0) }, Log: quiet(),
 	})
+	if err != nil {
+		return err
+	}
+	if err := s.Seen(context.Background(), SeenRequest{}); err != nil {
+		return err
+	}
 	return NewServer(ServerConfig{Socket: socket, Network: network.ID, Backend: s, Log: quiet()}).Run(context.Background())
 }
 
@@ -101,10 +119,11 @@ func TestKill(t *testing.T) {
 	network := testNetwork(t, "signertest", publics(keys))
 	dir := t.TempDir()
 	journal, socket := dir+"/journal", socketPath(t)
-	if err := CreateJournal(journal, network.ID, publics(keys), 0); err != nil {
+	if err := errors.Join(CreateJournal(journal, network.ID, publics(keys), 0), audit.Create(journal+".audit", network.ID, audit.Options{})); err != nil {
 		t.Fatal(err)
 	}
 	w := newWitness()
+	released := make(map[[64]byte]bool)
 	releases, repeats := 0, 0
 	votes := []*consensus.Ballot{nil}
 	top := uint32(1)
@@ -166,6 +185,7 @@ func TestKill(t *testing.T) {
 				continue
 			}
 			releases++
+			released[[64]byte(r.Signature)] = true
 			if r.Repeated {
 				repeats++
 			}
@@ -193,6 +213,27 @@ func TestKill(t *testing.T) {
 	}
 	t.Logf("%d kills, %d releases at %d heights, %d votes, %d repeats", kills, releases, len(w.bySlot), len(w.byVote), repeats)
 	checkJournal(t, journal, network.ID, keys, w)
+	checkAudit(t, journal+".audit", released)
+}
+
+// checkAudit wants an entry for every signature that was ever released, and a
+// chain that is whole.
+func checkAudit(t *testing.T, path string, released map[[64]byte]bool) {
+	t.Helper()
+	booked := make(map[[64]byte]bool)
+	for r, err := range audit.NewReader(path, audit.Options{}).Records(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := r.Entry.Event; e == audit.EventSigned || e == audit.EventRepeated {
+			booked[r.Entry.Signature] = true
+		}
+	}
+	for sig := range released {
+		if !booked[sig] {
+			t.Fatalf("signature %x was released and is not in the audit log", sig)
+		}
+	}
 }
 
 // checkJournal compares the journal with what was released: a release has a seal.

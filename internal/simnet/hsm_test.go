@@ -116,6 +116,9 @@ func (h *hsm) generate(ctx context.Context, sup *worker.Supervisor, i int) error
 }
 
 // Ready implements signer.Token.
+// Reset is for workers; there is none here.
+func (h *hsm) Reset(context.Context) error { return nil }
+
 func (h *hsm) Ready(key types.PublicKey) error {
 	if _, ok := h.refs[key]; !ok {
 		return fmt.Errorf("%s is in none of the tokens", key)
