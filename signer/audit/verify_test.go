@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
 	"qcitycoin.org/qcity/internal/durable/durabletest"
 	"qcitycoin.org/qcity/node/types"
 )
@@ -312,5 +315,41 @@ func TestProgress(t *testing.T) {
 	}}))
 	if calls < 3 || last > size || last < size-100 {
 		t.Fatalf("%d calls, the last at %d of %d", calls, last, size)
+	}
+}
+
+// TestVerifySignatures: on request, a signature must be one of the key beside it
+// over the digest beside it.
+func TestVerifySignatures(t *testing.T) {
+	private := secp256k1.PrivKeyFromBytes([]byte("a key for a test, 32 bytes long!"))
+	key := need[types.PublicKey](t)(types.NewPublicKey(types.Secp256k1, private.PubKey().SerializeCompressed()))
+	good := testEntry(0)
+	good.Key = key
+	compact := ecdsa.SignCompact(private, good.Digest[:], true)
+	copy(good.Signature[:], compact[1:])
+	signed := func(entries ...Entry) (Report, error) {
+		disk, l := memLog(t, Options{})
+		for _, e := range entries {
+			need[Head](t)(l.Append(e))
+		}
+		need[Report](t)(verify(t, disk, VerifyOptions{}))
+		return verify(t, disk, VerifyOptions{Signatures: true})
+	}
+	if report, err := signed(good, testEntry(1), good); err != nil || report.Signatures != 2 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	for name, change := range map[string]func(*Entry){
+		"another digest": func(e *Entry) { e.Digest[5] ^= 1 },
+		"another key":    func(e *Entry) { e.Key = testKey },
+		"no key":         func(e *Entry) { e.Key = types.PublicKey{} },
+		"no point":       func(e *Entry) { e.Key.Point[1] ^= 1 },
+		"flipped bit":    func(e *Entry) { e.Signature[40] ^= 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := good
+			change(&bad)
+			_, err := signed(good, bad)
+			wantBroken(t, err, 2, "the signature in it")
+		})
 	}
 }
