@@ -249,6 +249,9 @@ func (l *Log) Rotate(at time.Time) error {
 //  2. the entry "rotated" closes the file in use;
 //  3. the header is written to the next file.
 func (l *Log) rotate(at time.Time) error {
+	if l.dead {
+		return l.failedEarlier()
+	}
 	path := filePath(l.path, len(l.headers)+1)
 	file, err := createFile(path, l.o)
 	if err != nil {
@@ -278,7 +281,7 @@ func (l *Log) rotate(at time.Time) error {
 // checks records when they are read.
 func (l *Log) write(file *durable.Log, json []byte) error {
 	if l.dead {
-		return fault(ErrWrite, "the audit log %s failed earlier: start the signer again", l.path)
+		return l.failedEarlier()
 	}
 	after := l.chain
 	record, err := after.add(l.chain.head.Hash, json)
@@ -302,6 +305,10 @@ func (l *Log) failure(err error) error {
 		close(l.failed)
 	}
 	return fault(ErrWrite, "writing the audit log failed: %w", err)
+}
+
+func (l *Log) failedEarlier() error {
+	return fault(ErrWrite, "the audit log %s failed earlier: start the signer again", l.path)
 }
 
 // Head returns the last record's place.

@@ -190,6 +190,7 @@ func TestFilesMoved(t *testing.T) {
 		"second first":   {[][]byte{all[1], all[2]}, 0, "which is missing"},
 		"second emptied": {[][]byte{all[0], {}, all[2]}, 5, "its header is missing"},
 		"a gap":          {[][]byte{frame(first[:len(first)-1]), nil, all[2]}, 4, "nothing is in the file"},
+		"a torn gap":     {[][]byte{all[0][:len(all[0])-3], nil, all[2]}, 4, "nothing is in the file"},
 		"an empty gap":   {[][]byte{frame(first[:len(first)-1]), all[1][:8], all[2]}, 4, "nothing is in the file"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -238,6 +239,11 @@ func TestTruncation(t *testing.T) {
 		if !errors.As(err, &b) || b.File != filePath(logPath, 2) || b.Offset > int64(cut) {
 			t.Fatalf("second file cut at %d: %v", cut, err)
 		}
+	}
+	// A log that never had a first record is none.
+	for cut := range offsets(t, all[0])[1] {
+		_, err := verify(t, diskOf([][]byte{all[0][:cut]}), VerifyOptions{})
+		wantBroken(t, err, 0, "interrupted")
 	}
 	// A file that was made and not begun is what an interrupted rotation leaves.
 	for _, rest := range [][]byte{{}, file[:5], file[:8], file[:60]} {
