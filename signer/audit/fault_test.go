@@ -89,7 +89,8 @@ func TestFaultAtEveryCall(t *testing.T) {
 			{Err: errIO, After: true},
 			{Err: errDiskFull, Short: 20},
 			{Err: errDiskFull, After: true},
-			{Err: errIO, Short: 20, Drop: true}, {Err: errDiskFull, Drop: true},
+			{Err: errIO, Short: 20, Drop: true},
+			{Err: errDiskFull, Drop: true},
 		} {
 			disk, l := memLog(t, Options{FileSize: 900})
 			n := 0
