@@ -126,6 +126,14 @@ func (l *Log) Append(payload []byte) error {
 	return l.file.sync()
 }
 
+// Err returns the failure that ended the log, nil while it can be written. A disk
+// that was found full at the fsync ends it, too: ErrDiskFull alone does not tell.
+func (l *Log) Err() error {
+	l.file.mu.RLock()
+	defer l.file.mu.RUnlock()
+	return l.file.broken
+}
+
 // Records yields every record, oldest first, with its offset. It ends with the
 // first error.
 func (l *Log) Records() iter.Seq2[Record, error] { return l.file.Records(FirstOffset) }

@@ -101,6 +101,9 @@ func TestLogFaults(t *testing.T) {
 				t.Errorf("disk full named: %v, expected %v: %v", !full, full, err)
 			}
 			fsys.Fault = nil
+			if (l.Err() == nil) != c.full {
+				t.Errorf("the log says %v about itself", l.Err())
+			}
 
 			acknowledged := []string{"one", "two"}
 			if again := l.Append([]byte("three")); c.full {

@@ -25,8 +25,8 @@ const (
 	ErrNetwork Fault = "audit-network"
 	// ErrEntry: Append was given what is no entry; nothing was written.
 	ErrEntry Fault = "audit-entry"
-	// ErrWrite: writing failed. Unless it is a full disk (durable.ErrDiskFull),
-	// the log must be opened anew.
+	// ErrWrite: writing failed. It may be tried again when the disk was full
+	// (durable.ErrDiskFull) and Failed is not closed.
 	ErrWrite Fault = "audit-write"
 	// ErrSequence: the log has no record of that number.
 	ErrSequence Fault = "audit-sequence"

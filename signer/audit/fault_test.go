@@ -90,6 +90,7 @@ func TestFaultAtEveryCall(t *testing.T) {
 			{Err: errDiskFull, Short: 20},
 			{Err: errDiskFull, After: true},
 			{Err: errIO, Short: 20, Drop: true},
+			{Err: errDiskFull, Drop: true},
 		} {
 			disk, l := memLog(t, Options{FileSize: 900})
 			n := 0

@@ -209,8 +209,8 @@ func (l *Log) finishRotation() error {
 
 // Append writes an entry and returns its place once it is durable. When the
 // disk is full (durable.ErrDiskFull) nothing was written and it may be tried
-// again; after any other ErrWrite the entry may or may not be there, and the log
-// must be opened anew. Time is cut to milliseconds; Actor and Detail are cut to
+// again, unless Failed is closed; then, as after any other ErrWrite, the entry may
+// or may not be there, and the log must be opened anew. Time is cut to milliseconds; Actor and Detail are cut to
 // their limits and made valid UTF-8.
 func (l *Log) Append(e Entry) (Head, error) {
 	e.tidy()
@@ -249,10 +249,13 @@ func (l *Log) Rotate(at time.Time) error {
 //  2. the entry "rotated" closes the file in use;
 //  3. the header is written to the next file.
 func (l *Log) rotate(at time.Time) error {
+	if l.dead {
+		return l.failedEarlier()
+	}
 	path := filePath(l.path, len(l.headers)+1)
 	file, err := createFile(path, l.o)
 	if err != nil {
-		return l.failure(err)
+		return l.failure(err, errors.Is(err, durable.ErrDiskFull))
 	}
 	if !l.chain.closed {
 		e := Entry{Time: at, Event: EventRotated, Detail: "goes on in " + filepath.Base(path)}
@@ -278,7 +281,7 @@ func (l *Log) rotate(at time.Time) error {
 // checks records when they are read.
 func (l *Log) write(file *durable.Log, json []byte) error {
 	if l.dead {
-		return fault(ErrWrite, "the audit log %s failed earlier: start the signer again", l.path)
+		return l.failedEarlier()
 	}
 	after := l.chain
 	record, err := after.add(l.chain.head.Hash, json)
@@ -287,21 +290,26 @@ func (l *Log) write(file *durable.Log, json []byte) error {
 	}
 	payload := record.payload()
 	if err := file.Append(payload); err != nil {
-		return l.failure(err)
+		return l.failure(err, file.Err() == nil)
 	}
 	l.chain = after
 	l.passed(payload)
 	return nil
 }
 
-// failure makes an error of one that kept a record from being written. A full
-// disk changed nothing and may end; anything else leaves open what the files hold.
-func (l *Log) failure(err error) error {
-	if !errors.Is(err, durable.ErrDiskFull) && !l.dead {
+// failure makes an error of one that kept a record from being written. A disk
+// that is full changed nothing and may have space again; anything else leaves open
+// what the files hold.
+func (l *Log) failure(err error, unchanged bool) error {
+	if !unchanged && !l.dead {
 		l.dead = true
 		close(l.failed)
 	}
 	return fault(ErrWrite, "writing the audit log failed: %w", err)
+}
+
+func (l *Log) failedEarlier() error {
+	return fault(ErrWrite, "the audit log %s failed earlier: start the signer again", l.path)
 }
 
 // Head returns the last record's place.

@@ -350,20 +350,35 @@ func TestDiskFullIsNotTheEnd(t *testing.T) {
 	t.Fatal("the last step was not reached")
 }
 
+// TestBrokenDiskEndsTheLog: a disk that is full only at the fsync is broken, too,
+// as nobody knows what of the record is there.
 func TestBrokenDiskEndsTheLog(t *testing.T) {
-	disk, l := memLog(t, Options{})
-	heads := fill(t, l, 3)
-	disk.Fault = func(durabletest.Op, string) *durabletest.Fault { return &durabletest.Fault{Err: errIO} }
-	if _, err := l.Append(testEntry(3)); !errors.Is(err, ErrWrite) || !errors.Is(err, errIO) {
-		t.Fatal(err)
-	}
-	<-l.Failed()
-	disk.Fault = nil
-	if _, err := l.Append(testEntry(3)); !errors.Is(err, ErrWrite) || !strings.Contains(err.Error(), "start the signer again") {
-		t.Fatal(err)
-	}
-	if l.Head() != heads[2] {
-		t.Fatalf("an entry that failed is the head: %v", l.Head())
+	for op, cause := range map[durabletest.Op]error{durabletest.Write: errIO, durabletest.Sync: errDiskFull} {
+		disk, l := memLog(t, Options{})
+		heads := fill(t, l, 3)
+		disk.Fault = func(at durabletest.Op, _ string) *durabletest.Fault {
+			if at == op {
+				return &durabletest.Fault{Err: cause}
+			}
+			return nil
+		}
+		if _, err := l.Append(testEntry(3)); !errors.Is(err, ErrWrite) || !errors.Is(err, cause) {
+			t.Fatal(err)
+		}
+		select {
+		case <-l.Failed():
+		default:
+			t.Fatalf("%v at %s did not end the log", cause, op)
+		}
+		disk.Fault = nil
+		for _, err := range []error{l.Rotate(testTime), func() error { _, err := l.Append(testEntry(3)); return err }()} {
+			if !errors.Is(err, ErrWrite) || !strings.Contains(err.Error(), "start the signer again") {
+				t.Fatal(err)
+			}
+		}
+		if l.Head() != heads[2] || len(files(disk)) != 1 {
+			t.Fatalf("a log that failed went on to %v", l.Head())
+		}
 	}
 }
 

@@ -114,7 +114,10 @@ func (r *Reader) readFile(ctx context.Context, yield func(Record, error) bool) (
 			record, err = r.take(path, raw)
 		}
 		if err != nil {
-			return false, r.explain(err, nextBegun)
+			if err = r.explain(err, nextBegun); err == nil {
+				err = r.end(r.file + 1)
+			}
+			return false, err
 		}
 		if !yield(record, nil) {
 			return false, nil
@@ -122,7 +125,7 @@ func (r *Reader) readFile(ctx context.Context, yield func(Record, error) bool) (
 	}
 	switch {
 	case r.offset == durable.FirstOffset && r.file == 1:
-		return false, r.broken("the file is empty: its creation was interrupted")
+		return false, r.broken(interrupted)
 	case r.offset == durable.FirstOffset && nextBegun:
 		return false, r.broken(r.nothing(r.file))
 	case r.offset == durable.FirstOffset:
@@ -135,6 +138,8 @@ func (r *Reader) readFile(ctx context.Context, yield func(Record, error) bool) (
 	}
 	return false, r.end(r.file + 1)
 }
+
+const interrupted = "the log has no first record: its creation was interrupted"
 
 // end is where nothing was found in the nth file: then there must be none after it.
 func (r *Reader) end(n int) error {
@@ -175,9 +180,11 @@ func (r *Reader) explain(err error, nextBegun bool) error {
 	var torn *durable.UnfinishedError
 	var version *durable.VersionError
 	switch {
-	case errors.As(err, &torn) && !nextBegun:
+	case errors.As(err, &torn) && !nextBegun && r.chain.started:
 		r.unfinished = torn.Bytes
 		return nil
+	case errors.As(err, &torn) && !nextBegun:
+		return r.broken(interrupted)
 	case errors.As(err, &torn):
 		return r.broken("the file ends within this record")
 	case errors.As(err, &damaged):
@@ -222,10 +229,13 @@ func firstRecord(path string, o Options, n int) (h Header, ok bool, err error) {
 	}
 	for raw, err := range f.Records(durable.FirstOffset) {
 		var version *durable.VersionError
-		if errors.As(err, &version) {
+		var torn *durable.UnfinishedError
+		switch {
+		case errors.As(err, &version):
 			return h, false, err // a newer program's file is not a broken one
-		}
-		if err != nil {
+		case errors.As(err, &torn):
+			return h, false, nil
+		case err != nil:
 			return h, false, r.explain(err, false)
 		}
 		record, err := r.take(filePath(path, n), raw)

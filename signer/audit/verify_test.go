@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
 	"qcitycoin.org/qcity/internal/durable/durabletest"
 	"qcitycoin.org/qcity/node/types"
 )
@@ -187,6 +190,7 @@ func TestFilesMoved(t *testing.T) {
 		"second first":   {[][]byte{all[1], all[2]}, 0, "which is missing"},
 		"second emptied": {[][]byte{all[0], {}, all[2]}, 5, "its header is missing"},
 		"a gap":          {[][]byte{frame(first[:len(first)-1]), nil, all[2]}, 4, "nothing is in the file"},
+		"a torn gap":     {[][]byte{all[0][:len(all[0])-3], nil, all[2]}, 4, "nothing is in the file"},
 		"an empty gap":   {[][]byte{frame(first[:len(first)-1]), all[1][:8], all[2]}, 4, "nothing is in the file"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,6 +239,11 @@ func TestTruncation(t *testing.T) {
 		if !errors.As(err, &b) || b.File != filePath(logPath, 2) || b.Offset > int64(cut) {
 			t.Fatalf("second file cut at %d: %v", cut, err)
 		}
+	}
+	// A log that never had a first record is none.
+	for cut := range offsets(t, all[0])[1] {
+		_, err := verify(t, diskOf([][]byte{all[0][:cut]}), VerifyOptions{})
+		wantBroken(t, err, 0, "interrupted")
 	}
 	// A file that was made and not begun is what an interrupted rotation leaves.
 	for _, rest := range [][]byte{{}, file[:5], file[:8], file[:60]} {
@@ -312,5 +321,41 @@ func TestProgress(t *testing.T) {
 	}}))
 	if calls < 3 || last > size || last < size-100 {
 		t.Fatalf("%d calls, the last at %d of %d", calls, last, size)
+	}
+}
+
+// TestVerifySignatures: on request, a signature must be one of the key beside it
+// over the digest beside it.
+func TestVerifySignatures(t *testing.T) {
+	private := secp256k1.PrivKeyFromBytes([]byte("a key for a test, 32 bytes long!"))
+	key := need[types.PublicKey](t)(types.NewPublicKey(types.Secp256k1, private.PubKey().SerializeCompressed()))
+	good := testEntry(0)
+	good.Key = key
+	compact := ecdsa.SignCompact(private, good.Digest[:], true)
+	copy(good.Signature[:], compact[1:])
+	signed := func(entries ...Entry) (Report, error) {
+		disk, l := memLog(t, Options{})
+		for _, e := range entries {
+			need[Head](t)(l.Append(e))
+		}
+		need[Report](t)(verify(t, disk, VerifyOptions{}))
+		return verify(t, disk, VerifyOptions{Signatures: true})
+	}
+	if report, err := signed(good, testEntry(1), good); err != nil || report.Signatures != 2 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	for name, change := range map[string]func(*Entry){
+		"another digest": func(e *Entry) { e.Digest[5] ^= 1 },
+		"another key":    func(e *Entry) { e.Key = testKey },
+		"no key":         func(e *Entry) { e.Key = types.PublicKey{} },
+		"no point":       func(e *Entry) { e.Key.Point[1] ^= 1 },
+		"flipped bit":    func(e *Entry) { e.Signature[40] ^= 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := good
+			change(&bad)
+			_, err := signed(good, bad)
+			wantBroken(t, err, 2, "the signature in it")
+		})
 	}
 }
