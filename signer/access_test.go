@@ -23,7 +23,7 @@ func TestAccess(t *testing.T) {
 	}
 	// What a node may ask is written down here a second time: a method is given
 	// to nodes on purpose.
-	for _, name := range []string{methodStatus, methodSignSlot, methodAttest, methodSlotRecord} {
+	for _, name := range []string{methodStatus, methodSignSlot, methodAttest, methodSlotRecord, methodSeen} {
 		if node[name] != nil {
 			t.Errorf("a node may not call %s", name)
 		}

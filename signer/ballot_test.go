@@ -317,6 +317,7 @@ func TestBadVoteIsNotReleased(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	b.token.after = nil
+	b.resume(t)
 	e.checkVote(t, v, b.mustAttest(t, v))
 }
 

@@ -254,9 +254,7 @@ func proposalUnder(n *consensus.Network, set consensus.ValidatorSet, height uint
 			Previous: types.NullOutPoint, Sequence: 0xffffffff,
 			SignatureScript: append(types.HeightScript(height), 1, salt),
 		}},
-		Outputs: []types.TxOut{{}, {Value: 7, PkScript: types.KeyScript(set.Keys[index])}, {PkScript: types.NullDataScript(
-			consensus.EncodeRecords([]consensus.Record{&consensus.AuditAnchor{Seq: testHead.Seq, Head: testHead.Hash}}),
-		)}},
+		Outputs: []types.TxOut{{}, {Value: 7, PkScript: types.KeyScript(set.Keys[index])}, anchorOutput(testHead)},
 	}
 	p.Branch = []types.Hash{{1, salt}, {2}}
 	p.Header = types.Header{
@@ -264,6 +262,11 @@ func proposalUnder(n *consensus.Network, set consensus.ValidatorSet, height uint
 		MerkleRoot: types.FoldBranch(p.CoinOnline.ID(), p.Branch),
 	}
 	return p
+}
+
+// anchorOutput is the third output of a CoinOnline that carries an audit anchor.
+func anchorOutput(h audit.Head) types.TxOut {
+	return types.TxOut{PkScript: types.NullDataScript(consensus.EncodeRecords([]consensus.Record{&consensus.AuditAnchor{Seq: h.Seq, Head: h.Hash}}))}
 }
 
 // work mines a header.
@@ -333,6 +336,16 @@ func (b *bench) open(tb testing.TB, keys []types.PublicKey) {
 	}
 	if err != nil {
 		tb.Fatal(err)
+	}
+}
+
+// resume has two people lift the halt that something wrong has led to.
+func (b *bench) resume(tb testing.TB) {
+	tb.Helper()
+	for i, name := range []string{"alice", "bob"} {
+		if done, err := b.service.Resume(tb.Context(), name); err != nil || done != (i == 1) {
+			tb.Fatalf("%s resumes: %v, %v", name, done, err)
+		}
 	}
 }
 

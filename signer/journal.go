@@ -190,7 +190,7 @@ func (j *Journal) append(r *record) error {
 	if err := j.log.Append(payload); err != nil {
 		// A full disk changed nothing and may end; anything else leaves open what
 		// the file holds, so nothing more is signed until it is read again.
-		if !errors.Is(err, durable.ErrDiskFull) {
+		if !errors.Is(err, durable.ErrDiskFull) || j.log.Err() != nil {
 			j.die()
 		}
 		return failed(ErrInternal, err, "writing the signing journal failed, nothing is released")

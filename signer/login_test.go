@@ -77,6 +77,8 @@ func newPINWorld(t *testing.T, pin, right string, limit int) *pinWorld {
 	return w
 }
 
+func (w *pinWorld) Reset(context.Context) error { return nil }
+
 func (w *pinWorld) judge(pin []byte) error {
 	w.shown++
 	if string(pin) != w.right {

@@ -125,7 +125,7 @@ func TestPolicy(t *testing.T) {
 			p.CoinOnline.Outputs[1].PkScript = types.PubKeyHashScript([20]byte{1})
 		})}},
 		{"CoinOnline holds an unknown record", Rule(consensus.RuleRecords), set{bad: change(func(p *consensus.Proposal) {
-			p.CoinOnline.Outputs = append(p.CoinOnline.Outputs, types.TxOut{PkScript: types.NullDataScript([]byte{9})})
+			p.CoinOnline.Outputs[2].PkScript = types.NullDataScript([]byte{9})
 		})}},
 
 		{"validator's key is not ours", RuleKeyNotHeld, set{
@@ -288,6 +288,7 @@ func TestBadSignatureIsNotReleased(t *testing.T) {
 		if r, _, _ := b.service.SlotRecord(context.Background(), testSlot); r.State != Claimed {
 			t.Fatalf("%s: slot is %s", name, r.State)
 		}
+		b.resume(t)
 	}
 	b.token.after = nil
 	b.mustSign(t, p)

@@ -22,6 +22,7 @@ import (
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -64,6 +65,7 @@ func need[T any](tb testing.TB) func(T, error) T {
 
 // vault is a SoftHSM of its own, with the configuration of a signer on it.
 type vault struct {
+	end     audit.Head // of its audit log, as it was made
 	dir     string
 	conf    string
 	sup     worker.Config
@@ -84,6 +86,7 @@ func newVault(tb testing.TB) *vault {
 	soft := need[string](tb)(worker.SoftHSMModule())
 	v.sup = worker.Config{Binary: need[string](tb)(workerBinary()), Module: soft, Env: []string{"SOFTHSM2_CONF=" + v.conf}, Log: quiet()}
 	v.config = Config{
+		Audit:   v.dir + "/audit.log",
 		Journal: filepath.Join(v.dir, "journal"), Socket: socketPath(tb),
 		Worker: v.sup.Binary, Module: need[string](tb)(shimModule()),
 		ModuleEnv:           append(v.sup.Env, "SHIM_MODULE="+soft, "SHIM_FAULT="+v.dir+"/fault", "SHIM_LOGINS="+v.dir+"/logins"),
@@ -137,9 +140,19 @@ func (v *vault) found(tb testing.TB) {
 	tb.Helper()
 	keys := append(v.config.publicKeys(), publics(testKeys())...)[:5]
 	v.network = testNetwork(tb, "vault", keys)
-	if err := CreateJournal(v.config.Journal, v.network.ID, keys, 0); err != nil {
+	v.books(tb, keys)
+}
+
+// books makes journal and audit log.
+func (v *vault) books(tb testing.TB, keys []types.PublicKey) {
+	tb.Helper()
+	err := errors.Join(CreateJournal(v.config.Journal, v.network.ID, keys, 0), audit.Create(v.config.Audit, v.network.ID, audit.Options{}))
+	if err != nil {
 		tb.Fatal(err)
 	}
+	log := need[*audit.Log](tb)(audit.Open(v.config.Audit, v.network.ID, audit.Options{}))
+	defer log.Close()
+	v.end = log.Head()
 }
 
 // start opens and runs the signer until stop is called.
@@ -150,6 +163,9 @@ func (v *vault) start(tb testing.TB) (c *Client, stop func()) {
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	c = NewClient(v.config.Socket, v.network.ID)
+	if err := c.Seen(patience(tb), SeenRequest{}); err != nil {
+		tb.Fatal(err)
+	}
 	return c, func() {
 		tb.Helper()
 		cancel()
@@ -160,7 +176,12 @@ func (v *vault) start(tb testing.TB) (c *Client, stop func()) {
 }
 
 func (v *vault) proposal(height uint32, index uint8, salt byte) *consensus.Proposal {
-	return proposal(v.network, height, index, uint32(time.Now().Unix())-100, salt)
+	return v.anchored(proposal(v.network, height, index, uint32(time.Now().Unix())-100, salt))
+}
+
+// anchored puts the end of the vault's audit log into a proposal.
+func (v *vault) anchored(p *consensus.Proposal) *consensus.Proposal {
+	return remade(p, func(p *consensus.Proposal) { p.CoinOnline.Outputs[2] = anchorOutput(v.end) })
 }
 
 func TestSoftHSM(t *testing.T) {

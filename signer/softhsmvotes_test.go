@@ -58,9 +58,7 @@ func TestSoftHSMKeyToJoin(t *testing.T) {
 	v.generate(t, types.P256)
 	key := v.config.Keys[0].PublicKey
 	v.network = testNetwork(t, "vault", publics(testKeys()))
-	if err := CreateJournal(v.config.Journal, v.network.ID, []types.PublicKey{key}, 0); err != nil {
-		t.Fatal(err)
-	}
+	v.books(t, []types.PublicKey{key})
 	var log bytes.Buffer
 	d := need[*Daemon](t)(Open(patience(t), v.config, v.network, slog.New(slog.NewTextHandler(&log, nil))))
 	defer d.close()
@@ -71,7 +69,10 @@ func TestSoftHSMKeyToJoin(t *testing.T) {
 		t.Fatalf("status %+v", k)
 	}
 	next := consensus.ValidatorSet{Number: 1, Keys: []types.PublicKey{key}}
-	p := proposalUnder(v.network, next, testSlot, 0, uint32(time.Now().Unix())-100, 1)
+	p := v.anchored(proposalUnder(v.network, next, testSlot, 0, uint32(time.Now().Unix())-100, 1))
+	if err := d.service.Seen(patience(t), SeenRequest{}); err != nil {
+		t.Fatal(err)
+	}
 	r, err := d.service.SignSlot(patience(t), NewRequest(p))
 	if err != nil {
 		t.Fatal(err)

@@ -85,6 +85,8 @@ type fakeHSM struct {
 var protected = worker.Attributes{Sensitive: worker.True, Extractable: worker.False, Sign: worker.True}
 
 // set says whether the module lists its token, and what becomes of a search.
+func (*fakeHSM) Reset(context.Context) error { return nil }
+
 func (f *fakeHSM) set(gone bool, find error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -261,7 +263,7 @@ func TestConfigCheck(t *testing.T) {
 	n := testNetwork(t, "signertest", publics(keys))
 	good := func() Config {
 		return Config{
-			Journal: "j", Socket: "s", Worker: "w", Module: "m",
+			Journal: "j", Audit: "a", Socket: "s", Worker: "w", Module: "m",
 			Keys: []KeyConfig{
 				{PublicKey: keys[0].public, TokenLabel: "a", PIN: FilePIN("p")},
 				{PublicKey: keys[1].public, TokenLabel: "a", PIN: FilePIN("p")},
@@ -274,6 +276,7 @@ func TestConfigCheck(t *testing.T) {
 	}{
 		{"good", "", func(*Config) {}},
 		{"journal", "journal", func(c *Config) { c.Journal = "" }},
+		{"audit", "audit", func(c *Config) { c.Audit = "" }},
 		{"socket", "socket", func(c *Config) { c.Socket = "" }},
 		{"worker", "worker", func(c *Config) { c.Worker = "" }},
 		{"module", "module", func(c *Config) { c.Module = "" }},
