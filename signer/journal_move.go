@@ -14,11 +14,12 @@ import (
 // Import is what an import did.
 type Import struct {
 	// Before and After are the marks of every key of the journal, in one order.
-	Before, After []KeyMarks
+	Before []KeyMarks `json:"before"`
+	After  []KeyMarks `json:"after"`
 	// Ignored are the document's keys that the journal was not made for.
-	Ignored []types.PublicKey
+	Ignored []types.PublicKey `json:"ignored"`
 	// Changed is false when the journal knew all of it before.
-	Changed bool
+	Changed bool `json:"changed"`
 }
 
 // Import takes in what another signer knows, durably, and as a whole or, after a

@@ -10,14 +10,13 @@ import (
 
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/node/consensus"
-	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
 func newSigner() *cobra.Command {
 	c := &cobra.Command{Use: "signer", Short: "Hold validator keys in an HSM and sign their slots"}
-	c.AddCommand(newSignerRun(), newSignerJournal(), newSignerRetryPIN())
+	c.AddCommand(newSignerRun(), newSignerRetryPIN())
 	return c
 }
 
@@ -107,38 +106,4 @@ func signerConfig(file string) (*consensus.Network, signer.Config, error) {
 		out.Keys = append(out.Keys, key)
 	}
 	return net, out, nil
-}
-
-func newSignerJournal() *cobra.Command {
-	var file string
-	var floor uint32
-	c := &cobra.Command{
-		Use:   "create-journal",
-		Short: "Create the signing journal of a new signer",
-		Long: `Create the signing journal. The signer refuses to start without one, as a journal
-that is lost could let it sign a slot twice. --floor is the highest height that
-any of the keys may have signed before, anywhere; nothing at or below it will be
-signed. For keys that were never used it is 0.`,
-		Example: "  qcity signer create-journal --config qcity.toml --floor 0",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			net, cfg, err := signerConfig(file)
-			if err != nil {
-				return err
-			}
-			keys := make([]types.PublicKey, len(cfg.Keys))
-			for i := range keys {
-				keys[i] = cfg.Keys[i].PublicKey
-			}
-			if err := signer.CreateJournal(cfg.Journal, net.ID, keys, floor); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s for %d keys, floor %d\n", cfg.Journal, len(keys), floor)
-			return err
-		},
-	}
-	c.Flags().StringVar(&file, "config", configs.FileName, "configuration file")
-	c.Flags().Uint32Var(&floor, "floor", 0, "highest height that may have been signed before")
-	must(c.MarkFlagRequired("floor"))
-	return c
 }

@@ -154,21 +154,30 @@ func (w *wireKey) key(d *Document, slotEvery uint32) (Key, error) {
 	var blocks, votes, sets order
 	for i, e := range *w.Blocks {
 		b, err := e.block(slotEvery)
-		if err = errors.Join(err, blocks.add(b.Height)); err != nil {
+		if err == nil {
+			err = blocks.add(b.Height)
+		}
+		if err != nil {
 			return k, fmt.Errorf("blocks[%d]: %w", i, err)
 		}
 		k.Blocks = append(k.Blocks, b)
 	}
 	for i, e := range *w.Votes {
 		v, err := e.vote(d.Network, slotEvery)
-		if err = errors.Join(err, votes.add(v.Target)); err != nil {
+		if err == nil {
+			err = votes.add(v.Target)
+		}
+		if err != nil {
 			return k, fmt.Errorf("votes[%d]: %w", i, err)
 		}
 		k.Votes = append(k.Votes, v)
 	}
 	for i, e := range *w.SetChanges {
 		s, err := e.setChange()
-		if err = errors.Join(err, sets.add(s.Number)); err != nil {
+		if err == nil {
+			err = sets.add(s.Number)
+		}
+		if err != nil {
 			return k, fmt.Errorf("setChanges[%d]: %w", i, err)
 		}
 		k.SetChanges = append(k.SetChanges, s)
@@ -183,9 +192,6 @@ func (w *wireKey) key(d *Document, slotEvery uint32) (Key, error) {
 type order map[uint32]bool
 
 func (o *order) add(height uint32) error {
-	if height == 0 {
-		return nil // wrong anyway, and said so
-	}
 	if *o == nil {
 		*o = make(order)
 	}
