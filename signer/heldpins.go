@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 
@@ -19,8 +21,9 @@ import (
 type heldPINs struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	pins map[worker.TokenRef]heldPIN
+	mu      sync.Mutex
+	pins    map[worker.TokenRef]heldPIN
+	adopted map[PINSource]*os.File // descriptors that were not read yet
 }
 
 type heldPIN struct {
@@ -29,8 +32,19 @@ type heldPIN struct {
 	accepted bool
 }
 
-func newHeldPINs(log *slog.Logger) *heldPINs {
-	return &heldPINs{log: log, pins: make(map[worker.TokenRef]heldPIN)}
+// newHeldPINs takes over the descriptors among the sources, before any child is
+// started. One that is not there is missed when its token logs in.
+func newHeldPINs(log *slog.Logger, sources ...PINSource) *heldPINs {
+	h := &heldPINs{log: log, pins: make(map[worker.TokenRef]heldPIN), adopted: make(map[PINSource]*os.File)}
+	for _, source := range sources {
+		if _, done := h.adopted[source]; done || source.kind != fromFD {
+			continue
+		}
+		if f, err := source.adopt(); err == nil {
+			h.adopted[source] = f
+		}
+	}
+	return h
 }
 
 // read reads the PIN from its source, or from here when the source was used up.
@@ -41,11 +55,25 @@ func (h *heldPINs) read(ctx context.Context, token worker.TokenRef, source PINSo
 			return pinValue{source: source, pin: slices.Clone(held.secret.Bytes())}, nil
 		}
 	}
-	f, err := source.read(ctx, token.String())
+	f, err := h.readNow(ctx, token, source)
 	if err == nil && source.once() {
 		h.put(token, f, false)
 	}
 	return f, err
+}
+
+func (h *heldPINs) readNow(ctx context.Context, token worker.TokenRef, source PINSource) (pinValue, error) {
+	if source.kind != fromFD {
+		return source.read(ctx, token.String())
+	}
+	h.mu.Lock()
+	f := h.adopted[source]
+	delete(h.adopted, source)
+	h.mu.Unlock()
+	if f == nil {
+		return pinValue{}, fmt.Errorf("file descriptor %s is not open: start the signer with the PIN on it, as in  qcity signer run %s< FILE", source.name, source.name)
+	}
+	return readDescriptor(source, f)
 }
 
 func (h *heldPINs) get(token worker.TokenRef) (heldPIN, bool) {
@@ -103,6 +131,10 @@ func (h *heldPINs) wipe() {
 		held.secret.Wipe()
 	}
 	clear(h.pins)
+	for source, f := range h.adopted {
+		f.Close()
+		delete(h.adopted, source)
+	}
 }
 
 // ForbidDumps keeps the PINs of this process out of core dumps and away from

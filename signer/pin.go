@@ -132,15 +132,14 @@ func identify(info fs.FileInfo, path string) *pinFileID {
 }
 
 // read reads the PIN, which the caller clears. token is named to a person who is
-// asked for it. It is not for fromDevice, which hands nothing over.
+// asked for it. It is not for fromDevice, which hands nothing over, nor for
+// fromFD, see adopt.
 func (p PINSource) read(ctx context.Context, token string) (pinValue, error) {
 	switch p.kind {
 	case fromFile:
 		return readPINFile(p)
 	case fromCredential:
 		return readCredential(p)
-	case fromFD:
-		return readDescriptor(p)
 	case fromKeyring:
 		return readKeyring(p)
 	case fromTerminal:
@@ -214,19 +213,27 @@ func readCredential(p PINSource) (pinValue, error) {
 	return pinValue{source: p, pin: pin}, err
 }
 
-// readDescriptor reads to the end, and closes it: it works once.
-func readDescriptor(p PINSource) (pinValue, error) {
+// adopt takes over the descriptor this process was started with, for readDescriptor.
+// It must come before a child is started. A descriptor of our own, which a wrong
+// number may name, is closed on exec, and one that we got has not been: reading
+// the journal as a PIN, and closing it, would be two disasters.
+func (p PINSource) adopt() (*os.File, error) {
 	n, err := strconv.Atoi(p.name)
 	if err != nil {
-		return pinValue{}, fmt.Errorf("file descriptor of a PIN: %w", err)
+		return nil, fmt.Errorf("file descriptor of a PIN: %w", err)
 	}
-	what := "file descriptor " + p.name
-	if _, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err != nil {
-		return pinValue{}, fmt.Errorf("%s is not open: start the signer with the PIN on it, as in  signer %d< FILE", what, n)
+	flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
+		return nil, fmt.Errorf("file descriptor %d is none that this process was started with", n)
 	}
-	f := os.NewFile(uintptr(n), what)
+	unix.CloseOnExec(n)
+	return os.NewFile(uintptr(n), "file descriptor "+p.name), nil
+}
+
+// readDescriptor reads to the end, and closes it: it works once.
+func readDescriptor(p PINSource, f *os.File) (pinValue, error) {
 	defer f.Close()
-	pin, err := readPINLine(f, what)
+	pin, err := readPINLine(f, f.Name())
 	return pinValue{source: p, pin: pin}, err
 }
 

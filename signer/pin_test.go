@@ -128,7 +128,7 @@ func TestDescriptorPIN(t *testing.T) {
 	fd := need[int](t)(unix.Dup(int(r.Fd())))
 	r.Close()
 	src := source(t, fmt.Sprintf("fd:%d", fd))
-	h := newHeldPINs(quiet())
+	h := newHeldPINs(quiet(), src, src)
 	defer h.wipe()
 	token := worker.TokenRef{Label: "t", Serial: "s"}
 	for range 2 { // it can be read once, and is remembered
@@ -141,6 +141,17 @@ func TestDescriptorPIN(t *testing.T) {
 	h.drop(token)
 	if _, err := h.read(context.Background(), token, src); err == nil || !strings.Contains(err.Error(), "is not open") {
 		t.Errorf("used up: %v", err)
+	}
+
+	// A number that is wrong may name a file of ours: it is not touched.
+	own := need[*os.File](t)(os.Open("/dev/zero"))
+	defer own.Close()
+	src = source(t, fmt.Sprintf("fd:%d", own.Fd()))
+	if _, err := newHeldPINs(quiet(), src).read(context.Background(), token, src); err == nil || !strings.Contains(err.Error(), "is not open") {
+		t.Errorf("a file of our own: %v", err)
+	}
+	if _, err := own.Read(make([]byte, 1)); err != nil {
+		t.Errorf("a file of our own was closed: %v", err)
 	}
 }
 

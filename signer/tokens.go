@@ -49,8 +49,12 @@ type heldKey struct {
 var errNotTried = errors.New("its token was not looked at yet")
 
 func newTokens(h hsm, c *Config, clock func() time.Time, log *slog.Logger) *tokens {
+	var sources []PINSource
+	for _, k := range c.Keys {
+		sources = append(sources, k.PIN)
+	}
 	t := &tokens{
-		hsm: h, ledger: newPINLedger(c.besideJournal(pinsFile)), held: newHeldPINs(log),
+		hsm: h, ledger: newPINLedger(c.besideJournal(pinsFile)), held: newHeldPINs(log, sources...),
 		clock: clock, log: log, missed: make(chan struct{}, 1),
 	}
 	for _, k := range c.Keys {

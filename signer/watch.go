@@ -9,19 +9,19 @@ import (
 )
 
 // How often tokens are looked after. A key that is not ready is looked for after a
-// pause of ten times what the last look took, so that looking takes at most a
-// tenth of the time, and a token whose module answers quickly signs again within a
+// pause of five times what the last look took, so that looking takes at most a
+// sixth of the time, and a token whose module answers quickly signs again within a
 // second of its return. While all keys are ready, whether their tokens are still
 // there is asked now and then: a slot may be an hour away, and the operator should
 // not have to wait for it to hear that a token was pulled.
 const (
-	shortestLook = 500 * time.Millisecond
+	shortestLook = 300 * time.Millisecond
 	longestLook  = 30 * time.Second
 	checkEvery   = 15 * time.Second
 )
 
 func pauseAfter(took time.Duration) time.Duration {
-	return min(max(10*took, shortestLook), longestLook)
+	return min(max(5*took, shortestLook), longestLook)
 }
 
 // watch looks for absent tokens until ctx ends, without a login before the token

@@ -64,7 +64,7 @@ func TestWatch(t *testing.T) {
 // TestSlowLooks: where a look takes long there are few of them.
 func TestSlowLooks(t *testing.T) {
 	for took, want := range map[time.Duration]time.Duration{
-		0: shortestLook, 20 * time.Millisecond: shortestLook, 200 * time.Millisecond: 2 * time.Second, time.Minute: longestLook,
+		0: shortestLook, 20 * time.Millisecond: shortestLook, 400 * time.Millisecond: 2 * time.Second, time.Minute: longestLook,
 	} {
 		if got := pauseAfter(took); got != want {
 			t.Errorf("after %s: %s, want %s", took, got, want)
@@ -146,7 +146,12 @@ func BenchmarkTokenReturns(b *testing.B) {
 		v.putBack(b)
 		b.StartTimer()
 		began := time.Now()
-		v.signWhenReady(b, c, r)
+		for {
+			if _, err := c.SignSlot(context.Background(), r); err == nil {
+				break
+			}
+			<-time.After(5 * time.Millisecond) // so as not to measure the asking
+		}
 		took = append(took, time.Since(began))
 	}
 	reportPercentiles(b, took)

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/pkcs11"
@@ -18,7 +20,7 @@ import (
 const userPIN, soPIN = "user-pin-4711", "so-pin-0815"
 
 // newToken opens SoftHSM inside this process, with one token, logged in.
-func newToken(t *testing.T) (*Worker, worker.TokenRef) {
+func newToken(t testing.TB) (*Worker, worker.TokenRef) {
 	t.Helper()
 	module, err := worker.SoftHSMModule()
 	if err != nil {
@@ -42,7 +44,7 @@ func newToken(t *testing.T) (*Worker, worker.TokenRef) {
 	return w, token
 }
 
-func ask(t *testing.T, w *Worker, req *worker.Request) *worker.Response {
+func ask(t testing.TB, w *Worker, req *worker.Request) *worker.Response {
 	t.Helper()
 	resp := w.Handle(req)
 	if resp.Err != nil {
@@ -346,4 +348,34 @@ func FuzzPublicKey(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkBareSign is C_SignInit and C_Sign in this process and nothing else.
+func BenchmarkBareSign(b *testing.B) {
+	for _, alg := range []worker.Algorithm{worker.Secp256k1, worker.P256} {
+		b.Run(alg.String(), func(b *testing.B) {
+			w, token := newToken(b)
+			ask(b, w, &worker.Request{Op: worker.OpGenerateKey, Token: token, Key: worker.KeyQuery{Algorithm: alg, Label: "k", ID: []byte{1}}})
+			s := w.logins[token].idle[0]
+			var key pkcs11.ObjectHandle
+			for _, h := range s.keys {
+				key = h
+			}
+			digest := make([]byte, 32)
+			var took []time.Duration
+			for b.Loop() {
+				began := time.Now()
+				if err := w.ctx.SignInit(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}, key); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := w.ctx.Sign(s.handle, digest); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+		})
+	}
 }

@@ -81,14 +81,14 @@ func (s *Supervisor) prune(now time.Time) {
 // A module that does not start, most often because its device is away, costs
 // no budget: nothing was logged in to. It is tried again after a pause that
 // is short where a try is cheap, so that a device that returns is used within
-// a second, and that keeps the tries to a tenth of the time where it is not.
+// a second, and that keeps the tries to a sixth of the time where it is not.
 const (
-	shortestPause = 250 * time.Millisecond
+	shortestPause = 200 * time.Millisecond
 	longestPause  = 30 * time.Second
 )
 
 func pauseAfter(took time.Duration) time.Duration {
-	return min(max(10*took, shortestPause), longestPause)
+	return min(max(5*took, shortestPause), longestPause)
 }
 
 // startFailed books a start that failed after it took this long. The first of a

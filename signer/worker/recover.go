@@ -61,14 +61,11 @@ func (s *Supervisor) attempt(ctx context.Context, c *climb, f func(*process) err
 		if rung == ClassStop {
 			return err
 		}
-		if rung == ClassRestart {
-			s.discard(s.proc, err)
-		}
 		var final *finalError
-		if errors.As(err, &final) && rung != ClassRestart {
-			s.discard(s.proc, err)
+		if rung == ClassRestart || errors.As(err, &final) {
+			s.discard(s.proc, err, !again)
 		}
-		if !again || final != nil || errors.Is(err, ErrDown) || ctx.Err() != nil {
+		if !again || errors.As(err, &final) || errors.Is(err, ErrDown) || ctx.Err() != nil {
 			return err
 		}
 		s.cfg.Log.Warn("pkcs11 call failed, trying again", "class", rung.String(), "err", err)
@@ -81,7 +78,7 @@ func (s *Supervisor) worker(ctx context.Context) (*process, error) {
 		if s.proc.usable() {
 			return s.proc, nil
 		}
-		s.discard(s.proc, newError(ErrLost, "the PKCS#11 worker ended, or spoke unasked, while idle"))
+		s.discard(s.proc, newError(ErrLost, "the PKCS#11 worker ended, or spoke unasked, while idle"), true)
 	}
 	if err := s.allowed(time.Now()); err != nil {
 		return nil, err
@@ -134,8 +131,10 @@ func (s *Supervisor) open(tokens *PrivateTokenCopy) (*process, error) {
 }
 
 // discard kills the worker p after a failure and books the failure, once: of
-// many calls that failed with it, the first to come here does.
-func (s *Supervisor) discard(p *process, cause error) {
+// many calls that failed with it, the first to come here does. That a token or
+// key vanished is no failure of the worker's until a new one does not find it
+// either (last): somebody who pulls a token and puts it back uses up no budget.
+func (s *Supervisor) discard(p *process, cause error, last bool) {
 	if p == nil || s.proc != p {
 		return
 	}
@@ -146,7 +145,10 @@ func (s *Supervisor) discard(p *process, cause error) {
 	}
 	s.setStatus(func(st *Status) { st.Restarts++ })
 	s.cfg.Log.Warn("pkcs11 worker discarded", "exit", exit, "cause", cause)
-	s.spend(cause)
+	var vanished *vanishedError
+	if last || !errors.As(cause, &vanished) {
+		s.spend(cause)
+	}
 }
 
 // retire ends a worker with which nothing is wrong.

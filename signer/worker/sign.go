@@ -103,7 +103,7 @@ func (s *Supervisor) signInLane(ctx context.Context, key KeyRef, digest [32]byte
 		}
 		rung, again := c.next(s.class(err))
 		if rung == ClassRestart {
-			if _, lost := alone(ctx, s, func() (struct{}, error) { s.discard(p, err); return struct{}{}, nil }); lost != nil {
+			if _, lost := alone(ctx, s, func() (struct{}, error) { s.discard(p, err, !again); return struct{}{}, nil }); lost != nil {
 				return Signature{}, err
 			}
 		}

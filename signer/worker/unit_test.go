@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/big"
 	"strconv"
 	"strings"
@@ -289,26 +288,6 @@ func TestParseVendorCodes(t *testing.T) {
 		if _, err := worker.ParseVendorCodes(map[string]string{code: class}); err == nil || !strings.Contains(err.Error(), code) {
 			t.Errorf("%s = %s: got %v", code, class, err)
 		}
-	}
-}
-
-func TestSecret(t *testing.T) {
-	plain := []byte("1234")
-	s := worker.KeepSecret(plain, slog.New(slog.DiscardHandler))
-	clear(plain)
-	view := s.Bytes()
-	if string(view) != "1234" || cap(view) != 4 {
-		t.Fatalf("%q, capacity %d", view, cap(view))
-	}
-	s.Wipe()
-	if s.Bytes() != nil {
-		t.Error("there after it was wiped")
-	}
-	s.Wipe()
-	var none *worker.Secret
-	none.Wipe()
-	if none.Bytes() != nil {
-		t.Error("nothing has content")
 	}
 }
 
