@@ -168,6 +168,16 @@ func Default() Config {
 
 // Load reads a configuration file over the defaults and checks it.
 func Load(file string) (Config, error) {
+	c, err := LoadIncomplete(file)
+	if err != nil {
+		return c, err
+	}
+	return c, c.check(file)
+}
+
+// LoadIncomplete is Load for files that are still being written: keys are
+// checked for being known, values are not checked against each other.
+func LoadIncomplete(file string) (Config, error) {
 	c := Default()
 	if err := decodeFile(file, &c); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -180,9 +190,6 @@ func Load(file string) (Config, error) {
 		return c, fmt.Errorf("read configuration: %w", err)
 	}
 	c.dir = filepath.Dir(abs)
-	if err := c.check(file); err != nil {
-		return c, err
-	}
 	return c, nil
 }
 
