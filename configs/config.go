@@ -102,6 +102,9 @@ type Signer struct {
 	// Identity is the key file of this side of the TLS link, mode 0600, made by
 	// `qcity node identity` or `qcity signer identity`. Node and signer have one each.
 	Identity string `toml:"identity"`
+	// NodeUIDs are the users, by number, that nodes on the socket run as, besides the
+	// signer's own user and root.
+	NodeUIDs []uint32 `toml:"node_uids"`
 	// Nodes are dialled by the signer, which then needs no listening port.
 	Nodes []SignerNode `toml:"nodes"`
 	// Journal is the file of everything ever signed. It is trusted, must never

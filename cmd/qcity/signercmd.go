@@ -80,7 +80,7 @@ func signerConfig(file string) (*consensus.Network, signer.Config, error) {
 		Module: c.Path(c.Signer.Module), SoftHSMCopy: c.Path(c.Signer.PristineTokens),
 		SignaturesPerSecond: c.Signer.SignaturesPerSecond, SignatureBurst: c.Signer.SignatureBurst,
 	}
-	out.Identity = c.Path(c.Signer.Identity)
+	out.NodeUIDs, out.Identity = c.Signer.NodeUIDs, c.Path(c.Signer.Identity)
 	for i, n := range c.Signer.Nodes {
 		node := signer.NodeConfig{Address: n.Dial}
 		if err := node.Pin.UnmarshalText([]byte(n.Pin)); err != nil {

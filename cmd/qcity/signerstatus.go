@@ -93,7 +93,7 @@ func printSigner(out io.Writer, st *signer.Status) error {
 		if !l.Connected {
 			state = "NOT CONNECTED: " + cmp.Or(l.Error, "not tried yet")
 		}
-		line("node "+l.Address, "%s, %d connections in use", state, l.Connections)
+		line("node "+l.Address, "%s, connections in use: %d", state, l.Connections)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -122,7 +122,7 @@ func hsmState(w *signer.WorkerStatus) string {
 	case w.PID == 0:
 		state = "between two workers"
 	}
-	return fmt.Sprintf("%s, %s, worker restarted %d times, %d signatures", w.Module, state, w.Restarts, w.Signatures)
+	return fmt.Sprintf("%s: %s; worker restarted %d times, %d signatures", w.Module, state, w.Restarts, w.Signatures)
 }
 
 func auditState(a *signer.AuditStatus) string {
