@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -254,6 +255,12 @@ func TestConfigCheck(t *testing.T) {
 		{"twice", "listed twice", func(c *Config) { c.Keys[1].PublicKey = c.Keys[0].PublicKey }},
 		{"no label", "token is missing", func(c *Config) { c.Keys[0].TokenLabel = "" }},
 		{"no PIN file", "pin_file", func(c *Config) { c.Keys[0].PINFile = "" }},
+		{"a node", "", func(c *Config) { c.Identity, c.Nodes = "id", []NodeConfig{{"a:1", link.Pin{1}}} }},
+		{"a node without an identity", "identity", func(c *Config) { c.Nodes = []NodeConfig{{"a:1", link.Pin{1}}} }},
+		{"a node without a pin", "pin", func(c *Config) { c.Identity, c.Nodes = "id", []NodeConfig{{Address: "a:1"}} }},
+		{"a node twice", "a:1 is listed twice", func(c *Config) {
+			c.Identity, c.Nodes = "id", []NodeConfig{{"a:1", link.Pin{1}}, {"a:1", link.Pin{1}}}
+		}},
 		{"two PIN files", "two PIN files", func(c *Config) { c.Keys[1].PINFile = "q" }},
 	} {
 		cfg := good()
@@ -265,5 +272,10 @@ func TestConfigCheck(t *testing.T) {
 	}
 	if _, err := Open(context.Background(), Config{}, n, quiet()); !IsTerminal(err) {
 		t.Fatalf("Open with an empty configuration: %v", err)
+	}
+	noIdentity := good()
+	noIdentity.Identity, noIdentity.Nodes = t.TempDir()+"/none", []NodeConfig{{"a:1", link.Pin{1}}}
+	if _, err := Open(context.Background(), noIdentity, n, quiet()); !IsTerminal(err) || !strings.Contains(err.Error(), "identity") {
+		t.Fatalf("Open without the identity file: %v", err)
 	}
 }
