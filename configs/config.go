@@ -102,6 +102,9 @@ type Signer struct {
 	// Identity is the key file of this side of the TLS link, mode 0600, made by
 	// `qcity node identity` or `qcity signer identity`. Node and signer have one each.
 	Identity string `toml:"identity"`
+	// NodeUIDs are the users, by number, that nodes on the socket run as, besides the
+	// signer's own user and root.
+	NodeUIDs []uint32 `toml:"node_uids"`
 	// Nodes are dialled by the signer, which then needs no listening port.
 	Nodes []SignerNode `toml:"nodes"`
 	// Journal is the file of everything ever signed. It is trusted, must never
@@ -190,6 +193,16 @@ func Default() Config {
 
 // Load reads a configuration file over the defaults and checks it.
 func Load(file string) (Config, error) {
+	c, err := LoadIncomplete(file)
+	if err != nil {
+		return c, err
+	}
+	return c, c.check(file)
+}
+
+// LoadIncomplete is Load for files that are still being written: keys are
+// checked for being known, values are not checked against each other.
+func LoadIncomplete(file string) (Config, error) {
 	c := Default()
 	if err := decodeFile(file, &c); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -202,9 +215,6 @@ func Load(file string) (Config, error) {
 		return c, fmt.Errorf("read configuration: %w", err)
 	}
 	c.dir = filepath.Dir(abs)
-	if err := c.check(file); err != nil {
-		return c, err
-	}
 	return c, nil
 }
 

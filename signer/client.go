@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -147,7 +148,7 @@ func (c *Client) call(ctx context.Context, method string, params, result any) er
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return failed(ErrUnavailable, errors.Join(ctx.Err(), last), "no answer from the signer at %s: is it running?", c.where)
+			return failed(ErrUnavailable, fmt.Errorf("%w (%w)", ctx.Err(), last), "no answer from the signer at %s: is it running?", c.where)
 		case <-timer.C:
 		}
 	}

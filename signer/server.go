@@ -166,7 +166,7 @@ func (s *Server) allow(conn *net.UnixConn) (access, error) {
 	case uid == s.own || uid == 0:
 		return forNode | forOperator, nil
 	case !slices.Contains(s.c.UIDs, uid):
-		return 0, failed(ErrPeer, nil, "user %d may not use the signer: run the node as user %d, or list %d under nodeUIDs in the signer's configuration", uid, s.own, uid)
+		return 0, failed(ErrPeer, nil, "user %d may not use the signer: run the node as user %d, or list %d under signer.node_uids in the signer's configuration", uid, s.own, uid)
 	case s.c.OperatorsOnly:
 		return 0, failed(ErrPeer, nil, "user %d is a node's, and this signer dials its nodes: what is left of this socket is for user %d", uid, s.own)
 	}

@@ -24,7 +24,7 @@ const (
 // WorkerStatus is the state of the process that holds the PKCS#11 module.
 type WorkerStatus struct {
 	PID        int    `json:"pid"`      // 0: there is none at the moment
-	Module     string `json:"module"`   // what the library calls itself
+	Module     string `json:"module"`   // maker, name and version, as the library has them
 	Restarts   uint64 `json:"restarts"` // workers replaced after a failure
 	Signatures uint64 `json:"signatures"`
 	Down       bool   `json:"down"`             // restarts did not help: the HSM counts as down
@@ -52,7 +52,7 @@ func (d *Daemon) Status(ctx context.Context) Status {
 		st.Role = RoleStandBy
 	}
 	st.Worker = WorkerStatus{
-		PID: w.PID, Module: strings.TrimSpace(w.Module.Description + " " + w.Module.Version), Restarts: w.Restarts, Signatures: w.Signatures, Down: w.Down, Halted: w.Halted,
+		PID: w.PID, Module: strings.Join([]string{w.Module.Manufacturer, w.Module.Description, w.Module.Version}, ", "), Restarts: w.Restarts, Signatures: w.Signatures, Down: w.Down, Halted: w.Halted,
 	}
 	for _, l := range d.links {
 		st.Links = append(st.Links, l.Status())

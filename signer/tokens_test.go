@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -291,6 +292,12 @@ func TestConfigCheck(t *testing.T) {
 			c.Keys[0].PIN, c.Keys[1].PIN, c.Keys[1].TokenLabel = PINSource{fromFD, "3"}, PINSource{fromFD, "3"}, "b"
 		}},
 		{"too many sessions", "sessions", func(c *Config) { c.Sessions = worker.MaxParallel + 1 }},
+		{"a node", "", func(c *Config) { c.Identity, c.Nodes = "id", []NodeConfig{{"a:1", link.Pin{1}}} }},
+		{"a node without an identity", "identity", func(c *Config) { c.Nodes = []NodeConfig{{"a:1", link.Pin{1}}} }},
+		{"a node without a pin", "pin", func(c *Config) { c.Identity, c.Nodes = "id", []NodeConfig{{Address: "a:1"}} }},
+		{"a node twice", "a:1 is listed twice", func(c *Config) {
+			c.Identity, c.Nodes = "id", []NodeConfig{{"a:1", link.Pin{1}}, {"a:1", link.Pin{1}}}
+		}},
 	} {
 		cfg := good()
 		c.spoil(&cfg)
@@ -301,5 +308,10 @@ func TestConfigCheck(t *testing.T) {
 	}
 	if _, err := Open(context.Background(), Config{}, n, quiet()); !IsTerminal(err) {
 		t.Fatalf("Open with an empty configuration: %v", err)
+	}
+	noIdentity := good()
+	noIdentity.Identity, noIdentity.Nodes = t.TempDir()+"/none", []NodeConfig{{"a:1", link.Pin{1}}}
+	if _, err := Open(context.Background(), noIdentity, n, quiet()); !IsTerminal(err) || !strings.Contains(err.Error(), "identity") {
+		t.Fatalf("Open without the identity file: %v", err)
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"qcitycoin.org/qcity/miner/sha256d"
 	"qcitycoin.org/qcity/node"
 	"qcitycoin.org/qcity/node/consensus"
-	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/server"
 )
@@ -42,8 +42,9 @@ type box struct {
 	status  *firmwareapi.Broadcaster
 	monitor *monitor
 	signers []*signer.Client
+	link    *link.Listener // nil: the signer is reached by its socket, or there is none
 
-	rpcListener, apiListener, stratumListener net.Listener
+	rpcListener, apiListener, stratumListener, signerListener net.Listener
 }
 
 // openBox opens what can fail for reasons the user has to know: ports, data
@@ -67,8 +68,11 @@ func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Log
 	if err := b.listen(ctx, file); err != nil {
 		return b, err
 	}
+	if err := b.openLink(file); err != nil {
+		return b, err
+	}
 	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, Version: version, HashRate: b.hashRate}
-	if cfg.Signer.Socket != "" {
+	if b.hasSigner() {
 		nodeConfig.Signer, nodeConfig.StartupWait = slotSigner{b.newSigner()}, cfg.Signer.StartupWait
 	}
 	if b.node, err = node.Open(nodeConfig, log); err != nil {
@@ -110,6 +114,9 @@ func (b *box) listen(ctx context.Context, file string) error {
 		return err
 	}
 	if b.apiListener, err = open("api.listen", b.cfg.API.Listen, func() (net.Listener, error) { return firmwareapi.Listen(ctx, b.cfg.API.Listen) }); err != nil {
+		return err
+	}
+	if b.signerListener, err = open("signer.listen", b.cfg.Signer.Listen, tcp(b.cfg.Signer.Listen)); err != nil {
 		return err
 	}
 	if b.cfg.Payout == "" {
@@ -200,16 +207,9 @@ func (b *box) openMonitor(payout []byte) {
 	if b.stratumListener != nil {
 		b.monitor.address = b.stratumListener.Addr().String()
 	}
-	if b.cfg.Signer.Socket != "" {
+	if b.hasSigner() {
 		b.monitor.signer = signerStatus(b.newSigner())
 	}
-}
-
-// newSigner returns a client of its own: calls on one client wait for each other.
-func (b *box) newSigner() *signer.Client {
-	c := signer.NewClient(b.cfg.Path(b.cfg.Signer.Socket), b.net.ID)
-	b.signers = append(b.signers, c)
-	return c
 }
 
 func (b *box) hashRate() float64 {
@@ -243,6 +243,9 @@ func (b *box) addresses() [][2]string {
 	if b.stratumListener != nil {
 		list = append(list, [2]string{"miners", "stratum+tcp://" + b.stratumListener.Addr().String()})
 	}
+	if b.signerListener != nil {
+		list = append(list, [2]string{"signers", b.signerListener.Addr().String()})
+	}
 	return list
 }
 
@@ -251,6 +254,9 @@ func (b *box) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.node.Run(ctx, b.rpcListener) })
 	g.Go(func() error { return b.monitor.run(ctx, b.status.Publish) })
+	if b.link != nil {
+		g.Go(func() error { return b.link.Run(ctx) })
+	}
 	if b.apiListener != nil {
 		g.Go(func() error { return b.api.Run(ctx, b.apiListener) })
 	}
@@ -264,7 +270,7 @@ func (b *box) run(ctx context.Context) error {
 }
 
 func (b *box) close() {
-	for _, l := range []net.Listener{b.rpcListener, b.apiListener, b.stratumListener} {
+	for _, l := range []net.Listener{b.rpcListener, b.apiListener, b.stratumListener, b.signerListener} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -276,96 +282,5 @@ func (b *box) close() {
 		if err := b.node.Close(); err != nil {
 			b.log.Error("close node", "err", err)
 		}
-	}
-}
-
-// slotSigner lets the node ask the signer daemon.
-type slotSigner struct{ client *signer.Client }
-
-// signTimeout bounds one attempt: a hung HSM is cut off by the daemon long before.
-const signTimeout = 10 * time.Second
-
-func (s slotSigner) Keys(ctx context.Context) ([]types.PublicKey, error) {
-	ctx, cancel := context.WithTimeout(ctx, signTimeout)
-	defer cancel()
-	st, err := s.client.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return readyKeys(&st), nil
-}
-
-func readyKeys(st *signer.Status) []types.PublicKey {
-	var ready []types.PublicKey
-	for _, k := range st.Keys {
-		if k.Ready {
-			ready = append(ready, k.PublicKey)
-		}
-	}
-	return ready
-}
-
-func (s slotSigner) Tell(ctx context.Context, tip uint32, shown []node.Shown) error {
-	ctx, cancel := context.WithTimeout(ctx, signTimeout)
-	defer cancel()
-	r := signer.SeenRequest{Tip: tip}
-	for _, k := range shown {
-		r.Keys = append(r.Keys, signer.Seen(k))
-	}
-	return s.client.Seen(ctx, r)
-}
-
-func (s slotSigner) Anchor(ctx context.Context) (*consensus.AuditAnchor, error) {
-	ctx, cancel := context.WithTimeout(ctx, signTimeout)
-	defer cancel()
-	st, err := s.client.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return st.Audit, nil
-}
-
-func (s slotSigner) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, signTimeout)
-	defer cancel()
-	return signature(s.client.SignSlot(ctx, signer.NewRequest(p)))
-}
-
-func (s slotSigner) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, signTimeout)
-	defer cancel()
-	return signature(s.client.Attest(ctx, signer.NewVoteRequest(b)))
-}
-
-// signature says in the node's terms what the signer answered.
-func signature(resp signer.Response, err error) ([64]byte, error) {
-	if err != nil {
-		var refusal *signer.Refusal
-		switch {
-		case errors.Is(err, signer.RuleUnseen):
-			err = fmt.Errorf("%w: %w", node.ErrUntold, err)
-		case errors.As(err, &refusal) && !refusal.Temporary():
-			err = fmt.Errorf("%w: %w", node.ErrRefused, err)
-		}
-		return [64]byte{}, err
-	}
-	sig, err := resp.BlockSig()
-	return sig.Signature, err
-}
-
-// signerStatus returns the monitor's view of the signer.
-func signerStatus(c *signer.Client) func(context.Context) (signerState, error) {
-	return func(ctx context.Context) (signerState, error) {
-		st, err := c.Status(ctx)
-		if err != nil {
-			return signerState{}, err
-		}
-		state := signerState{connected: true, ready: readyKeys(&st), total: len(st.Keys)}
-		for _, k := range st.Keys {
-			if !k.Ready && state.err == "" {
-				state.err = fmt.Sprintf("validator %d: %s", k.Index, k.Error)
-			}
-		}
-		return state, nil
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 func newSigner() *cobra.Command {
 	c := &cobra.Command{Use: "signer", Short: "Hold validator keys in an HSM and sign their slots"}
-	c.AddCommand(newSignerRun(), newSignerRetryPIN())
+	c.AddCommand(newSignerRun(), newSignerRetryPIN(), newSignerStatus(), newIdentity("signer", "signer.pins of the node"))
 	return c
 }
 
@@ -28,7 +28,8 @@ func newSignerRun() *cobra.Command {
 		Short: "Run the signer daemon",
 		Long: `Run the signer daemon: it checks every block it is shown against the rules,
 writes its journal, and only then asks the HSM. It answers the node on a Unix
-socket. Exit code 78 means that a person is needed, for example because a PIN
+socket, or on connections over TLS that it makes itself (signer.nodes), and then
+needs no listening port. Exit code 78 means that a person is needed, for example because a PIN
 was refused; do not restart it by itself then.`,
 		Example: "  qcity signer run --config ./devnet/qcity.toml",
 		Args:    cobra.NoArgs,
@@ -87,6 +88,14 @@ func signerConfig(file string) (*consensus.Network, signer.Config, error) {
 	}
 	if out.VendorCodes, err = worker.ParseVendorCodes(c.Signer.VendorCodes); err != nil {
 		return nil, out, fmt.Errorf("%s: signer.vendor_codes: %w", file, err)
+	}
+	out.NodeUIDs, out.Identity = c.Signer.NodeUIDs, c.Path(c.Signer.Identity)
+	for i, n := range c.Signer.Nodes {
+		node := signer.NodeConfig{Address: n.Dial}
+		if err := node.Pin.UnmarshalText([]byte(n.Pin)); err != nil {
+			return nil, out, fmt.Errorf("%s: signer.nodes[%d]: %w", file, i, err)
+		}
+		out.Nodes = append(out.Nodes, node)
 	}
 	for i, k := range c.Signer.Keys {
 		key := signer.KeyConfig{

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"qcitycoin.org/qcity/node"
+	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/link"
+)
+
+// hasSigner: the node has a signer behind its port or behind a socket.
+func (b *box) hasSigner() bool { return b.cfg.Signer.Listen != "" || b.cfg.Signer.Socket != "" }
+
+// openLink prepares the port that signers dial, if there is one.
+func (b *box) openLink(file string) error {
+	if b.signerListener == nil {
+		return nil
+	}
+	id, err := link.LoadIdentity(b.cfg.Path(b.cfg.Signer.Identity))
+	if err != nil {
+		return fmt.Errorf("signer.identity in %s: %w (`qcity node identity` makes one)", file, err)
+	}
+	pins, err := parsePins(b.cfg.Signer.Pins)
+	if err != nil {
+		return fmt.Errorf("signer.pins in %s: %w", file, err)
+	}
+	b.link = link.NewListener(b.signerListener, link.ListenerConfig{Identity: id, Pins: pins, Log: b.log.With("component", "signer-link")})
+	return nil
+}
+
+func parsePins(texts []string) ([]link.Pin, error) {
+	pins := make([]link.Pin, len(texts))
+	for i, text := range texts {
+		if err := pins[i].UnmarshalText([]byte(text)); err != nil {
+			return nil, err
+		}
+	}
+	return pins, nil
+}
+
+// newSigner returns a client of its own: calls on one client wait for each other.
+func (b *box) newSigner() *signer.Client {
+	c := signer.NewClient(b.cfg.Path(b.cfg.Signer.Socket), b.net.ID)
+	if b.link != nil {
+		c = signer.NewDialClient("the port "+b.link.Addr().String()+" that it should dial", b.link.Dial, b.net.ID)
+	}
+	b.signers = append(b.signers, c)
+	return c
+}
+
+// slotSigner lets the node ask the signer daemon.
+type slotSigner struct{ client *signer.Client }
+
+// signTimeout bounds one attempt: a hung HSM is cut off by the daemon long before.
+const signTimeout = 10 * time.Second
+
+func (s slotSigner) Keys(ctx context.Context) ([]types.PublicKey, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	st, err := s.client.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return readyKeys(&st), nil
+}
+
+func readyKeys(st *signer.Status) []types.PublicKey {
+	var ready []types.PublicKey
+	for _, k := range st.Keys {
+		if k.Ready {
+			ready = append(ready, k.PublicKey)
+		}
+	}
+	return ready
+}
+
+func (s slotSigner) Tell(ctx context.Context, tip uint32, shown []node.Shown) error {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	r := signer.SeenRequest{Tip: tip}
+	for _, k := range shown {
+		r.Keys = append(r.Keys, signer.Seen(k))
+	}
+	return s.client.Seen(ctx, r)
+}
+
+func (s slotSigner) Anchor(ctx context.Context) (*consensus.AuditAnchor, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	st, err := s.client.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return st.Audit, nil
+}
+
+func (s slotSigner) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	return signature(s.client.SignSlot(ctx, signer.NewRequest(p)))
+}
+
+func (s slotSigner) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	return signature(s.client.Attest(ctx, signer.NewVoteRequest(b)))
+}
+
+// signature says in the node's terms what the signer answered.
+func signature(resp signer.Response, err error) ([64]byte, error) {
+	if err != nil {
+		var refusal *signer.Refusal
+		switch {
+		case errors.Is(err, signer.RuleUnseen):
+			err = fmt.Errorf("%w: %w", node.ErrUntold, err)
+		case errors.As(err, &refusal) && !refusal.Temporary():
+			err = fmt.Errorf("%w: %w", node.ErrRefused, err)
+		}
+		return [64]byte{}, err
+	}
+	sig, err := resp.BlockSig()
+	return sig.Signature, err
+}
+
+// signerStatus returns the monitor's view of the signer.
+func signerStatus(c *signer.Client) func(context.Context) (signerState, error) {
+	return func(ctx context.Context) (signerState, error) {
+		st, err := c.Status(ctx)
+		if err != nil {
+			return signerState{}, err
+		}
+		state := signerState{connected: true, ready: readyKeys(&st), total: len(st.Keys)}
+		for _, k := range st.Keys {
+			if !k.Ready && state.err == "" {
+				state.err = fmt.Sprintf("validator %d: %s", k.Index, k.Error)
+			}
+		}
+		return state, nil
+	}
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"qcitycoin.org/qcity/configs"
+	"qcitycoin.org/qcity/signer"
+)
+
+// statusTimeout is how long a status may take: the signer answers at once, or is
+// not there.
+const statusTimeout = 2 * time.Second
+
+func newSignerStatus() *cobra.Command {
+	var file string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Ask the running signer daemon how it is",
+		Long: `Ask the signer daemon on its Unix socket for its role, the state of its keys and
+its HSM, what it signed last, what it refused and by which rule, its journal and
+its links. Works for the daemon's own user and root. Exit code 1 when the daemon
+does not answer or a key is not ready.`,
+		Example: "  qcity signer status --config qcity.toml\n  qcity signer status --json | jq .refusals",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			st, err := askSigner(cmd.Context(), file)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = writeJSON(cmd.OutOrStdout(), &st)
+			} else {
+				err = printSigner(cmd.OutOrStdout(), &st)
+			}
+			if err != nil {
+				return err
+			}
+			if n := len(readyKeys(&st)); n < len(st.Keys) {
+				return fmt.Errorf("%d of %d keys ready", n, len(st.Keys))
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "config", configs.FileName, "configuration file of the signer")
+	c.Flags().BoolVar(&asJSON, "json", false, "print everything as JSON")
+	return c
+}
+
+func askSigner(ctx context.Context, file string) (signer.Status, error) {
+	cfg, err := configs.Load(file)
+	if err != nil {
+		return signer.Status{}, err
+	}
+	if cfg.Signer.Socket == "" {
+		return signer.Status{}, fmt.Errorf("%s names no signer.socket: run this on the signer's machine with the signer's configuration", file)
+	}
+	net, err := configs.LoadNetwork(cfg.NetworkName())
+	if err != nil {
+		return signer.Status{}, err
+	}
+	client := signer.NewClient(cfg.Path(cfg.Signer.Socket), net.ID)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return client.Status(ctx)
+}
+
+func printSigner(out io.Writer, st *signer.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
+	line("network", "%s", st.Network)
+	line("role", "%s", st.Role)
+	line("HSM", "%s", hsmState(&st.Worker))
+	line("journal", "file %s, %d records, highest claim %d, last signed %d", st.Journal.FileID, st.Journal.Records, st.Journal.Highest, st.Journal.LastSigned)
+	line("audit", "%s", auditState(st.Audit))
+	line("signed", "%d since the start", st.Signed)
+	line("refused", "%d since the start", total(st.Refusals))
+	for _, r := range slices.Sorted(maps.Keys(st.Refusals)) {
+		line("  "+string(r), "%d", st.Refusals[r])
+	}
+	for _, l := range st.Links {
+		state := "connected"
+		if !l.Connected {
+			state = "NOT CONNECTED: " + cmp.Or(l.Error, "not tried yet")
+		}
+		line("node "+l.Address, "%s, connections in use: %d", state, l.Connections)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "\nvalidator\tkey\tlast block\tlast vote\tstate")
+	for _, k := range st.Keys {
+		index, state := fmt.Sprint(k.Index), "ready"
+		if k.Index < 0 {
+			index = "-"
+		}
+		if !k.Ready {
+			state = "NOT READY: " + k.Error
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", index, k.PublicKey, k.LastSigned, k.LastVote, state)
+	}
+	return w.Flush()
+}
+
+func hsmState(w *signer.WorkerStatus) string {
+	state := "up"
+	switch {
+	case w.Halted != "":
+		state = "STOPPED until a person acts: " + w.Halted
+	case w.Down:
+		state = "DOWN: restarting the worker did not help"
+	case w.PID == 0:
+		state = "between two workers"
+	}
+	return fmt.Sprintf("%s: %s; worker restarted %d times, %d signatures", w.Module, state, w.Restarts, w.Signatures)
+}
+
+func auditState(a *signer.AuditStatus) string {
+	if a == nil {
+		return "no audit log"
+	}
+	return fmt.Sprintf("%d entries, head %s", a.Entries, a.Head)
+}
+
+func total(refusals map[signer.Rule]uint64) (n uint64) {
+	for _, count := range refusals {
+		n += count
+	}
+	return n
+}
