@@ -14,28 +14,28 @@ import (
 // SetChangeRequest asks a signer to put one validator's key under a change of
 // the set. It holds everything that is signed, never a digest.
 type SetChangeRequest struct {
-	Network  types.Hash
-	Current  consensus.ValidatorSet
-	Disabled []types.PublicKey // of the set in force, as the asker knows it
-	Keys     []types.PublicKey // of the new set, in order
-	Proofs   []proof.Proof     // of each new key
-	Reason   string
-	Index    uint8 // of the signing key in the set in force
+	Network  types.Hash             `json:"network"`
+	Current  consensus.ValidatorSet `json:"current"`
+	Disabled []types.PublicKey      `json:"disabled"` // of the set in force, as the asker knows it
+	Keys     []types.PublicKey      `json:"keys"`     // of the new set, in order
+	Proofs   []proof.Proof          `json:"proofs"`   // of each new key
+	Reason   string                 `json:"reason"`
+	Index    uint8                  `json:"index"` // of the signing key in the set in force
 	// Authorisation is what people confirmed. A signer cannot know who typed it:
 	// whoever may ask it at all answers for that.
-	Authorisation Authorisation
+	Authorisation Authorisation `json:"authorisation"`
 }
 
 // Authorisation is what the people who had a key sign confirmed.
 type Authorisation struct {
-	People      []string // names, two at least
-	Fingerprint string   // of the new set, as typed: Fingerprint
+	People      []string `json:"people"`      // names, two at least
+	Fingerprint string   `json:"fingerprint"` // of the new set, as typed: Fingerprint
 	// RemoveOwn and HandOver confirm what is otherwise refused: that the signer's
 	// own key leaves the set, and that keys which were not in the set before get
 	// its majority.
-	RemoveOwn bool
-	HandOver  bool
-	Scripted  bool // answers came from a file, not from a terminal
+	RemoveOwn bool `json:"removeOwn"`
+	HandOver  bool `json:"handOver"`
+	Scripted  bool `json:"scripted"` // answers came from a file, not from a terminal
 }
 
 // MaxName is the longest name of a person, in bytes.

@@ -14,9 +14,9 @@ type Timing struct {
 	ByDepth uint32 `json:"byDepth"`
 }
 
-// depthSlots is how many slots above the carrier are to be certified where the
+// DepthSlots is how many slots above the carrier are to be certified where the
 // carrier does not become final (protocol.md, "Records", C9).
-const depthSlots = 36
+const DepthSlots = 36
 
 // timing applies the chain's rule to a tip; n is the step of slots. The carrier
 // C is final by votes from it to C + n, which the slot C + 2n carries at the
@@ -25,6 +25,6 @@ func timing(tip, n uint32) Timing {
 	carrier := (tip/n + 1) * n
 	return Timing{
 		Tip: tip, Carrier: carrier, Effective: carrier + 3*n,
-		ByDepth: carrier + (depthSlots+2)*n,
+		ByDepth: carrier + (DepthSlots+2)*n,
 	}
 }
