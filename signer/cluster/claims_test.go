@@ -202,7 +202,7 @@ func TestSameRevision(t *testing.T) {
 }
 
 // TestLastDeleted: even if somebody deletes the record of the last claim, a claim
-// that exists is not written over.
+// that exists is not written over, and who has seen it goes no lower.
 func TestLastDeleted(t *testing.T) {
 	k, f := clustertest.NewKey(), newFake()
 	b, other := start(t, k, f, &cluster.Disk{}), start(t, k, f, &cluster.Disk{})
@@ -214,6 +214,9 @@ func TestLastDeleted(t *testing.T) {
 	var conflict *cluster.Conflict
 	if _, err := b.Claim(t.Context(), k.Block(20, 1)); !errors.As(err, &conflict) || conflict.Winner != k.Block(20, 0).Digest {
 		t.Error(err)
+	}
+	if _, err := other.Claim(t.Context(), k.Block(15, 0)); !errors.Is(err, cluster.ErrRolledBack) {
+		t.Errorf("below what was seen: %v", err)
 	}
 }
 
