@@ -48,6 +48,12 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		"negative power":            {"[miner]\nmax_power = -65.0\n", Error{Line: 2, Column: 1, Reason: "miner.max_power: want 1 to 10000 watts, or 0"}},
 		"listen without port":       {"[rpc]\nlisten = \"127.0.0.1\"\n", Error{Line: 2, Column: 1, Reason: "rpc.listen: want host:port"}},
 		"wait that is no yes or no": {"[signer]\nstartup_wait = 1\n", Error{Line: 2, Column: 16, Reason: "signer.startup_wait"}},
+		"etcd without a port":       {"[signer.cluster]\netcd = [\"https://etcd\"]\n", Error{Line: 2, Column: 1, Reason: "signer.cluster.etcd: want URLs"}},
+		"etcd without TLS":          {"[signer.cluster]\nstate = \"pin\"\netcd = [\"http://10.0.0.1:2379\"]\n", Error{Line: 3, Column: 1, Reason: "signer.cluster.etcd: want URLs"}},
+		"etcd without certificates": {"[signer.cluster]\netcd = [\"https://etcd:2379\"]\nstate = \"pin\"\nca = \"ca\"\n", Error{Line: 4, Column: 1, Reason: "signer.cluster.ca: https needs"}},
+		"etcd without state":        {"[signer.cluster]\netcd = [\"http://127.0.0.1:2379\"]\n", Error{Line: 1, Column: 1, Reason: "signer.cluster.state"}},
+		"etcd without password":     {"[signer.cluster]\nusername = \"box\"\n", Error{Line: 2, Column: 1, Reason: "signer.cluster.username"}},
+		"etcd prefix":               {"[signer.cluster]\nprefix = \"qcity/\"\n", Error{Line: 2, Column: 1, Reason: "signer.cluster.prefix"}},
 		"difficulty below min":      {"[stratum]\nmin_difficulty = 2.0\nstart_difficulty = 1.0\n", Error{Line: 3, Column: 1, Reason: "between"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,6 +80,10 @@ func TestMissingConfigSaysWhatToDo(t *testing.T) {
 func TestConfigRoundTrip(t *testing.T) {
 	c := Default()
 	c.Payout = "address"
+	c.Signer.Cluster = Cluster{
+		Etcd: []string{"https://a:2379", "https://b:2379", "https://c:2379"}, CA: "ca", Cert: "cert", Key: "key",
+		Username: "box", PasswordFile: "password", State: "cluster.pin", Prefix: "/qcity", AllowSingleMember: true,
+	}
 	c.Signer.Keys = []SignerKey{{PublicKey: "secp256k1:02", Token: "t", Serial: "s", Label: "l", PINFile: "pin"}}
 	file := filepath.Join(t.TempDir(), FileName)
 	if err := c.Write(file); err != nil {
