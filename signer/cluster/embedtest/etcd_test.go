@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -40,6 +41,7 @@ type etcd struct {
 	clients []string
 	peers   []string
 	servers []*embed.Etcd
+	tls     transport.TLSInfo // of the clients; zero: none
 }
 
 func freeURL(t testing.TB) string {
@@ -102,6 +104,7 @@ func (e *etcd) startOne(i int) *embed.Etcd {
 	c.Name, c.Dir = fmt.Sprint("m", i), e.data(i)
 	c.ListenClientUrls, c.AdvertiseClientUrls = parse(e.clients[i]), parse(e.clients[i])
 	c.ListenPeerUrls, c.AdvertisePeerUrls = parse(e.peers[i]), parse(e.peers[i])
+	c.ClientTLSInfo = e.tls
 	c.InitialCluster, c.InitialClusterToken = e.initial(), e.token
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	s, err := embed.StartEtcd(c)
