@@ -123,7 +123,7 @@ func (p *etcdProcesses) box(k *clustertest.Key, name string) *cluster.Claims {
 			p.t.Fatalf("%v\n%s", err, p.logs())
 		}
 	}
-	patiently(func() error { return cluster.Join(p.t.Context(), c, nil) })
+	patiently(func() error { return cluster.Join(p.t.Context(), c, cluster.Past{}) })
 	var b *cluster.Claims
 	patiently(func() (err error) {
 		b, err = cluster.Open(p.t.Context(), c)
@@ -146,7 +146,9 @@ func (p *etcdProcesses) logs() []byte {
 func TestOldVersionIsRefused(t *testing.T) {
 	t.Parallel()
 	p, k := startProcesses(t), clustertest.NewKey()
-	p.box(k, "box")
+	if err := p.box(k, "box").Close(); err != nil {
+		t.Fatal(err)
+	}
 	c := cluster.Config{
 		Endpoints: p.clients, Network: types.Hash{7}, Keys: []types.PublicKey{k.PublicKey}, StatePath: filepath.Join(p.dir, "box.pin"),
 	}

@@ -105,6 +105,7 @@ func (e *etcd) startOne(i int) *embed.Etcd {
 	c.ListenClientUrls, c.AdvertiseClientUrls = parse(e.clients[i]), parse(e.clients[i])
 	c.ListenPeerUrls, c.AdvertisePeerUrls = parse(e.peers[i]), parse(e.peers[i])
 	c.ClientTLSInfo = e.tls
+	c.StrictReconfigCheck = false // it waits for members to have been up for a while
 	c.InitialCluster, c.InitialClusterToken = e.initial(), e.token
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	s, err := embed.StartEtcd(c)
@@ -200,11 +201,7 @@ func (e *etcd) box(k *clustertest.Key, name string) cluster.Config {
 
 func join(t testing.TB, c cluster.Config, floor uint32) {
 	t.Helper()
-	floors := make(map[types.PublicKey]uint32)
-	for _, k := range c.Keys {
-		floors[k] = floor
-	}
-	if err := cluster.Join(t.Context(), c, floors); err != nil {
+	if err := cluster.Join(t.Context(), c, cluster.Past{Floor: floor}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -217,6 +214,13 @@ func open(t testing.TB, c cluster.Config) *cluster.Claims {
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	return b
+}
+
+func shut(t testing.TB, b *cluster.Claims) {
+	t.Helper()
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // boxes makes, joins and opens n boxes.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer/cluster"
 	"qcitycoin.org/qcity/signer/cluster/clustertest"
 )
@@ -225,7 +226,7 @@ func TestJoin(t *testing.T) {
 	}
 	small := c
 	small.AllowSingleMember = false
-	if err := cluster.Join(t.Context(), small, nil); !errors.Is(err, cluster.ErrMisconfigured) {
+	if err := cluster.Join(t.Context(), small, cluster.Past{}); !errors.Is(err, cluster.ErrMisconfigured) {
 		t.Errorf("a single member: %v", err)
 	}
 	join(t, c, 100)
@@ -242,11 +243,30 @@ func TestJoin(t *testing.T) {
 	}
 	claim(t, b, k.Vote(100, 110, 0))
 	claim(t, b, k.Block(110, 0))
-	join(t, other, 120)
+	if err := cluster.Join(t.Context(), other, cluster.Past{}); !errors.Is(err, cluster.ErrUnavailable) {
+		t.Errorf("joining under a signer that runs: %v", err)
+	}
+	join(t, c, 120)
 	if _, err := b.Claim(t.Context(), k.Block(120, 0)); !errors.Is(err, cluster.ErrConflict) {
 		t.Errorf("below the floor that was raised meanwhile: %v", err)
 	}
 	claim(t, b, k.Block(130, 0))
+
+	// The journal of a box knows of blocks from before the cluster; its votes are
+	// those that the box has seen in the cluster.
+	claim(t, b, k.Vote(120, 130, 0))
+	shut(t, b)
+	past := cluster.Past{Blocks: map[types.PublicKey]uint32{k.PublicKey: 200}, Votes: map[types.PublicKey]uint32{k.PublicKey: 130}}
+	if err := cluster.Join(t.Context(), other, past); err != nil {
+		t.Fatal(err)
+	}
+	b = open(t, other)
+	if _, err := b.Claim(t.Context(), k.Block(200, 0)); !errors.Is(err, cluster.ErrConflict) {
+		t.Errorf("below what the journal has: %v", err)
+	}
+	claim(t, b, k.Block(210, 0))
+	claim(t, b, k.Vote(125, 140, 0))
+	shut(t, b)
 
 	elsewhere := startEtcd(t, 1)
 	c.Endpoints = elsewhere.clients
@@ -263,7 +283,9 @@ func TestMembersChanged(t *testing.T) {
 	c := e.box(k, "box")
 	c.AllowSingleMember = false
 	join(t, c, 0)
-	claim(t, open(t, c), k.Block(10, 0))
+	b := open(t, c)
+	claim(t, b, k.Block(10, 0))
+	shut(t, b)
 	gone := (e.leader() + 1) % 3
 	if _, err := e.client().MemberRemove(t.Context(), uint64(e.servers[gone].Server.MemberID())); err != nil {
 		t.Fatal(err)
@@ -272,7 +294,7 @@ func TestMembersChanged(t *testing.T) {
 	if _, err := cluster.Open(t.Context(), c); !errors.Is(err, cluster.ErrMisconfigured) {
 		t.Errorf("two of three members: %v", err)
 	}
-	if err := cluster.Join(t.Context(), c, nil); !errors.Is(err, cluster.ErrMisconfigured) {
+	if err := cluster.Join(t.Context(), c, cluster.Past{}); !errors.Is(err, cluster.ErrMisconfigured) {
 		t.Errorf("joining two members: %v", err)
 	}
 	c.AllowSingleMember = true
@@ -280,7 +302,7 @@ func TestMembersChanged(t *testing.T) {
 		t.Errorf("another set of members: %v", err)
 	}
 	join(t, c, 0)
-	b := open(t, c)
+	b = open(t, c)
 	claim(t, b, k.Block(10, 0))
 	claim(t, b, k.Block(20, 0))
 }

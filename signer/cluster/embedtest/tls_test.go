@@ -119,8 +119,10 @@ func TestTLSAndPassword(t *testing.T) {
 	join(t, good, 0)
 	b := open(t, good)
 	claim(t, b, k.Block(10, 0))
-	campaign(t, b)
+	_, end := campaign(t, b)
 	leads(t, b)
+	end()
+	shut(t, b)
 
 	good.Timeouts.Patience = time.Second // what is refused on the way is asked for in vain
 	for name, change := range map[string]struct {
