@@ -2,6 +2,8 @@
 
 GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
+# A module of its own: etcd's server is for tests, and no dependency of the program.
+ETCD     = signer/cluster/embedtest
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # -buildvcs=false: the version is stamped above, and go's own stamping fails in
 # a clone that belongs to another user.
@@ -20,7 +22,7 @@ RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc
 INTEROP = internal/interop/bitcoinjs
 
 .NOTPARALLEL:
-.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill model fuzz clean
+.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill nemesis model fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,12 +50,14 @@ fmt:
 
 vet:
 	$(GO) vet ./...
+	$(GO) vet -C $(ETCD) ./...
 
 imports:
 	$(GO) test -count=1 .
 
 staticcheck:
 	$(TOOL) staticcheck ./...
+	$(GO) tool -C $(ETCD) -modfile=../../../tools/go.mod staticcheck ./...
 
 vuln: ## known vulnerabilities in what the code calls
 	@GO="$(GO)" scripts/vuln
@@ -63,7 +67,8 @@ unit: $(if $(wildcard $(INTEROP)/package-lock.json),$(INTEROP)/node_modules/.pac
 	race=$$(echo "$$all" | grep -E '$(RACE)'); rest=$$(echo "$$all" | grep -vE '$(RACE)'); \
 	set -ex; \
 	$(GO) test $(TESTFLAGS) $$rest; \
-	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) $$race
+	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) $$race; \
+	$(GO) test -C $(ETCD) $(TESTFLAGS) ./...
 
 # npm writes this file last, so it is newer than the lock file it obeyed.
 $(INTEROP)/node_modules/.package-lock.json: $(INTEROP)/package-lock.json
@@ -74,6 +79,9 @@ bench: ## all benchmarks (BENCH=regexp)
 
 kill: ## kill -9 node, signer and worker KILLS times (make test does it 300 times)
 	QCITY_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./cmd/qcity
+
+nemesis: ## kill and freeze etcd's leader under four rivals for QCITY_NEMESIS, default 1h (make test: 15 s)
+	QCITY_NEMESIS=$${QCITY_NEMESIS:-1h} $(GO) test -count=1 -timeout 0 -v -run '^TestNemesis$$' ./signer/cluster
 
 model: ## every way to vote, further than make test goes (half an hour)
 	QCITY_MODEL=1 $(GO) test -count=1 -timeout 0 -v -run '^TestVoteModel' ./node/consensus

@@ -62,7 +62,10 @@ var rooms = map[string][]string{
 	"signer/proof": {"node/types"},
 	// Pure: what the officers of several boxes hand around, and the rules for signing it.
 	"signer/authority": {"node/types", "node/consensus", "signer/proof"},
-	"signer":           {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
+
+	"signer/cluster":             {"node/types", "node/consensus", "internal/durable"},
+	"signer/cluster/clustertest": {"node/types", "node/consensus", "signer/cluster"},
+	"signer":                     {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},
@@ -105,6 +108,8 @@ var exclusive = []struct {
 	{"github.com/danielgtaylor/huma/...", []string{"firmware-api"}, true, "HTTP and its documents are firmware-api's business"},
 	{"github.com/prometheus/...", []string{"firmware-api"}, true, "others hand out numbers, firmware-api publishes them"},
 	{"github.com/klauspost/cpuid/...", []string{"hw", "miner/sha256d"}, true, "everybody else asks hw what the machine can do"},
+	{"go.etcd.io/etcd/...", []string{"signer/cluster"}, false, "claims are the one thing asked of etcd, and package cluster checks every answer"},
+	{"signer/cluster/clustertest", nil, true, "boxes that contend on purpose have no place in what ships"},
 	{"configs", []string{"cmd/qcity"}, true, "packages take the values they need from their constructor, not from a file format"},
 	{"internal/simnet/...", nil, true, "a simulation has no place in what ships"},
 	{"internal/interop/...", nil, true, "checks against foreign programs have no place in what ships"},
@@ -266,6 +271,17 @@ func list(t *testing.T) []pkg {
 			t.Fatal(err)
 		}
 		pkgs = append(pkgs, p)
+	}
+}
+
+// TestServerStaysOut: etcd's server is linked by a module of its own only.
+func TestServerStaysOut(t *testing.T) {
+	b, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(b, []byte("go.etcd.io/etcd/client/v3 ")) || bytes.Contains(b, []byte("go.etcd.io/etcd/server")) {
+		t.Error("go.mod: want etcd's client, and its server in signer/cluster/embedtest only")
 	}
 }
 

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 
@@ -145,6 +149,34 @@ type Signer struct {
 	StartupWait bool `toml:"startup_wait"`
 	// Keys are the validator keys this signer holds.
 	Keys []SignerKey `toml:"keys"`
+	// Cluster, if other machines hold the same keys.
+	Cluster Cluster `toml:"cluster"`
+}
+
+// Cluster is the etcd cluster in which machines with the same keys claim what they
+// sign before they sign it (docs/cluster.md).
+type Cluster struct {
+	// Etcd are the client URLs of its members, "https://host:2379": three or five of
+	// them, etcd 3.5.14 or newer. Empty: no other machine has these keys. http is for
+	// loopback addresses only.
+	Etcd []string `toml:"etcd"`
+	// CA is the file of the certificate that signed those of the members; Cert and
+	// Key are the files of this box's own. All three are needed with https.
+	CA   string `toml:"ca"`
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+	// Username and PasswordFile log in to etcd, where it wants that besides the
+	// certificate. The file has one line and mode 0400 or 0600.
+	Username     string `toml:"username"`
+	PasswordFile string `toml:"password_file"`
+	// State is the file of what this box has seen of the cluster, by which it
+	// notices one that was rolled back. Lost, it is made again by joining anew.
+	State string `toml:"state"`
+	// Prefix of all names in etcd, the same on every machine. Empty: "/qcity/signer".
+	Prefix string `toml:"prefix"`
+	// AllowSingleMember accepts fewer than three members: for devnets only, as one
+	// member alone was seen to lose what it had acknowledged.
+	AllowSingleMember bool `toml:"allow_single_member"`
 }
 
 // SignerNode is a node that the signer dials.
@@ -266,6 +298,11 @@ func (c *Config) check(file string) error {
 		{toml.Key{"miner", "max_temperature"}, within(c.Miner.MaxTemperature, 30, 120), "want 30 to 120 °C, or 0 for no limit"},
 		{toml.Key{"miner", "max_power"}, within(c.Miner.MaxPower, 1, 10_000), "want 1 to 10000 watts, or 0 for no limit"},
 		{toml.Key{"miner", "nice"}, c.Miner.Nice >= 0 && c.Miner.Nice <= 19, "want 0 to 19"},
+		{toml.Key{"signer", "cluster", "etcd"}, c.Signer.Cluster.validEtcd(), "want URLs such as https://host:2379; http is for loopback addresses, as without TLS anybody on the way can answer"},
+		{toml.Key{"signer", "cluster", "ca"}, !c.Signer.Cluster.secure() || c.Signer.Cluster.CA != "" && c.Signer.Cluster.Cert != "" && c.Signer.Cluster.Key != "", "https needs the three files ca, cert and key"},
+		{toml.Key{"signer", "cluster", "username"}, (c.Signer.Cluster.Username == "") == (c.Signer.Cluster.PasswordFile == ""), "want username and password_file, or neither"},
+		{toml.Key{"signer", "cluster", "state"}, len(c.Signer.Cluster.Etcd) == 0 || c.Signer.Cluster.State != "", "name the file in which this box keeps what it has seen of the cluster"},
+		{toml.Key{"signer", "cluster", "prefix"}, c.Signer.Cluster.Prefix == "" || path.IsAbs(c.Signer.Cluster.Prefix) && path.Clean(c.Signer.Cluster.Prefix) == c.Signer.Cluster.Prefix && c.Signer.Cluster.Prefix != "/", "want /name/…/name, or \"\" for /qcity/signer"},
 		{toml.Key{"stratum", "min_difficulty"}, c.Stratum.MinDifficulty > 0, "want more than 0"},
 		{toml.Key{"stratum", "start_difficulty"}, c.Stratum.StartDifficulty >= c.Stratum.MinDifficulty && c.Stratum.StartDifficulty <= c.Stratum.MaxDifficulty, "want a value between min_difficulty and max_difficulty"},
 		{toml.Key{"stratum", "max_sessions"}, c.Stratum.MaxSessions >= 1, "want at least 1"},
@@ -286,6 +323,25 @@ func (c *Config) check(file string) error {
 
 // within accepts a limit that makes sense, and 0, which is none.
 func within(limit, least, most float64) bool { return limit == 0 || limit >= least && limit <= most }
+
+// validEtcd is what package signer/cluster checks too, before it trusts an answer.
+func (c *Cluster) validEtcd() bool {
+	for _, text := range c.Etcd {
+		u, err := url.Parse(text)
+		if err != nil || u.Port() == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+			return false
+		}
+		loopback := u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
+		if u.Scheme != "https" && !(u.Scheme == "http" && loopback) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Cluster) secure() bool {
+	return slices.ContainsFunc(c.Etcd, func(e string) bool { return strings.HasPrefix(e, "https:") })
+}
 
 func validListen(s string) bool {
 	_, port, err := net.SplitHostPort(s)

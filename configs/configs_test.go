@@ -61,6 +61,12 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		"node twice":                   {"[signer]\nidentity = \"id\"\n[[signer.nodes]]\ndial = \"a:1\"\npin = \"" + testPin + "\"\n[[signer.nodes]]\ndial = \"a:1\"\npin = \"" + testPin + "\"\n", Error{Line: 3, Column: 1, Reason: "a:1 is listed twice"}},
 		"unknown key of a node":        {"[[signer.nodes]]\ndial = \"a:1\"\npins = \"x\"\n", Error{Line: 3, Column: 1, Reason: `unknown key "signer.nodes.pins"`}},
 		"difficulty below min":         {"[stratum]\nmin_difficulty = 2.0\nstart_difficulty = 1.0\n", Error{Line: 3, Column: 1, Reason: "between"}},
+		"etcd without a port":          {"[signer.cluster]\netcd = [\"https://etcd\"]\n", Error{Line: 2, Column: 1, Reason: "signer.cluster.etcd: want URLs"}},
+		"etcd without TLS":             {"[signer.cluster]\nstate = \"pin\"\netcd = [\"http://10.0.0.1:2379\"]\n", Error{Line: 3, Column: 1, Reason: "signer.cluster.etcd: want URLs"}},
+		"etcd without certificates":    {"[signer.cluster]\netcd = [\"https://etcd:2379\"]\nstate = \"pin\"\nca = \"ca\"\n", Error{Line: 4, Column: 1, Reason: "signer.cluster.ca: https needs"}},
+		"etcd without state":           {"[signer.cluster]\netcd = [\"http://127.0.0.1:2379\"]\n", Error{Line: 1, Column: 1, Reason: "signer.cluster.state"}},
+		"etcd without password":        {"[signer.cluster]\nusername = \"box\"\n", Error{Line: 2, Column: 1, Reason: "signer.cluster.username"}},
+		"etcd prefix":                  {"[signer.cluster]\nprefix = \"qcity/\"\n", Error{Line: 2, Column: 1, Reason: "signer.cluster.prefix"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := write(t, c.text)
@@ -88,6 +94,10 @@ func TestMissingConfigSaysWhatToDo(t *testing.T) {
 func TestConfigRoundTrip(t *testing.T) {
 	c := Default()
 	c.Payout = "address"
+	c.Signer.Cluster = Cluster{
+		Etcd: []string{"https://a:2379", "https://b:2379", "https://c:2379"}, CA: "ca", Cert: "cert", Key: "key",
+		Username: "box", PasswordFile: "password", State: "cluster.pin", Prefix: "/qcity", AllowSingleMember: true,
+	}
 	c.Signer.Keys = []SignerKey{{PublicKey: "secp256k1:02", Token: "t", Serial: "s", Label: "l", ID: "01", PIN: "file:pin"}}
 	file := filepath.Join(t.TempDir(), FileName)
 	if err := c.Write(file); err != nil {

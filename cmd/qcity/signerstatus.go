@@ -125,11 +125,16 @@ func hsmState(w *signer.WorkerStatus) string {
 	return fmt.Sprintf("%s: %s; worker restarted %d times, %d signatures", w.Module, state, w.Restarts, w.Signatures)
 }
 
-func auditState(a *signer.AuditStatus) string {
-	if a == nil {
-		return "no audit log"
+func auditState(a *consensus.AuditAnchor) string {
+	return fmt.Sprintf("%d entries, head %d:%s", a.Seq+1, a.Seq, a.Head)
+}
+
+func haltState(h *signer.Halt) string {
+	text := fmt.Sprintf("HALTED by %s at %s: %s", h.By, h.At.Format(time.RFC3339), h.Reason)
+	if h.Resuming != "" {
+		text += fmt.Sprintf("; %s asked to resume at %s and waits for a second person", h.Resuming, h.ResumingAt.Format(time.RFC3339))
 	}
-	return fmt.Sprintf("%d entries, head %s", a.Entries, a.Head)
+	return text
 }
 
 func total(refusals map[signer.Rule]uint64) (n uint64) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -22,6 +23,7 @@ type Claims struct {
 	pin    *pin
 	log    *slog.Logger
 	turn   turn
+	lock   *os.File // of the pin
 
 	mu       sync.Mutex
 	terminal error // the first failure that only a person can mend
@@ -44,11 +46,15 @@ func Open(ctx context.Context, c Config) (*Claims, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	s, err := readState(c.StatePath, c.Network)
+	file, err := lock(c.StatePath)
 	if err != nil {
 		return nil, err
 	}
-	cl, err := connect(c, newPin(c.StatePath, s))
+	s, err := readState(c.StatePath, c.Network)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	cl, err := connect(c, newPin(c.StatePath, s), file)
 	if err != nil {
 		return nil, err
 	}
@@ -64,20 +70,27 @@ func Open(ctx context.Context, c Config) (*Claims, error) {
 	return cl, nil
 }
 
-func connect(c Config, p *pin) (*Claims, error) {
+// connect takes over the lock.
+func connect(c Config, p *pin, lock *os.File) (*Claims, error) {
 	client, err := c.dial()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, lock.Close())
 	}
 	return &Claims{
 		config: c, client: client, names: newNames(c.Prefix, c.Network), pin: p, log: c.Log,
-		turn: turn{changed: make(chan struct{})}, heads: make(map[slot]head),
+		turn: turn{changed: make(chan struct{})}, heads: make(map[slot]head), lock: lock,
 	}, nil
 }
 
-// Close ends the connection.
+// Close ends the connection. Calls under way fail.
 func (c *Claims) Close() error {
-	if err := c.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+	err := c.client.Close()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	// Whoever has the lock next reads the pin: nothing of ours may be written later.
+	c.pin.close()
+	if err := errors.Join(err, c.lock.Close()); err != nil {
 		return fmt.Errorf("closing the connection to etcd: %w", err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -153,27 +154,90 @@ func TestAnswersNotBelieved(t *testing.T) {
 }
 
 // TestClaimGone: the revision is high enough, but a claim that was seen is gone,
-// whoever made it.
+// whoever made it, and whatever was claimed since.
 func TestClaimGone(t *testing.T) {
 	for _, cached := range []bool{true, false} {
-		k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
-		other, b := start(t, k, f, &cluster.Disk{}), start(t, k, f, disk)
-		mustClaim(t, other, k.Block(10, 0))
-		old := make(map[string]*mvccpb.KeyValue)
-		for name, kv := range f.keys {
-			old[name] = kv
+		for _, since := range []uint32{0, 20, 30} {
+			k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
+			other, b := start(t, k, f, &cluster.Disk{}), start(t, k, f, disk)
+			mustClaim(t, other, k.Block(10, 0))
+			old := maps.Clone(f.keys)
+			mustClaim(t, other, k.Block(20, 0))
+			if _, err := b.Known(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			f.keys, f.rev = old, f.rev+1000
+			if since > 0 {
+				mustClaim(t, start(t, k, f, &cluster.Disk{}), k.Block(since, 1))
+			}
+			if !cached {
+				b = start(t, k, f, disk)
+			}
+			if _, err := b.Claim(t.Context(), k.Block(40, 0)); !errors.Is(err, cluster.ErrRolledBack) {
+				t.Errorf("cached %v, %d claimed since: %v", cached, since, err)
+			}
 		}
-		mustClaim(t, other, k.Block(20, 0))
-		if _, err := b.Known(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		f.keys, f.rev = old, f.rev+1000
-		if !cached {
-			b = start(t, k, f, disk)
-		}
-		if _, err := b.Claim(t.Context(), k.Block(30, 0)); !errors.Is(err, cluster.ErrRolledBack) {
-			t.Errorf("cached %v: %v", cached, err)
-		}
+	}
+}
+
+// TestSameRevision: a rival's claim has taken the very revision of the one that was
+// lost, so that every number looks right.
+func TestSameRevision(t *testing.T) {
+	k, f := clustertest.NewKey(), newFake()
+	a, rival := start(t, k, f, &cluster.Disk{}), start(t, k, f, &cluster.Disk{})
+	mustClaim(t, a, k.Block(10, 0))
+	if _, err := rival.Known(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	keys, rev := maps.Clone(f.keys), f.rev
+	mustClaim(t, a, k.Block(20, 0))
+	f.keys, f.rev = keys, rev
+	mustClaim(t, rival, k.Block(20, 1))
+	if f.rev != rev+1 {
+		t.Fatalf("revision %d: this tests nothing", f.rev)
+	}
+	if _, err := a.Claim(t.Context(), k.Block(30, 0)); !errors.Is(err, cluster.ErrRolledBack) {
+		t.Error(err)
+	}
+}
+
+// TestLastDeleted: even if somebody deletes the record of the last claim, a claim
+// that exists is not written over, and who has seen it goes no lower.
+func TestLastDeleted(t *testing.T) {
+	k, f := clustertest.NewKey(), newFake()
+	b, other := start(t, k, f, &cluster.Disk{}), start(t, k, f, &cluster.Disk{})
+	if _, err := b.Known(t.Context()); err != nil { // it remembers that there is none
+		t.Fatal(err)
+	}
+	mustClaim(t, other, k.Block(20, 0))
+	maps.DeleteFunc(f.keys, func(name string, _ *mvccpb.KeyValue) bool { return strings.HasSuffix(name, "/last") })
+	var conflict *cluster.Conflict
+	if _, err := b.Claim(t.Context(), k.Block(20, 1)); !errors.As(err, &conflict) || conflict.Winner != k.Block(20, 0).Digest {
+		t.Error(err)
+	}
+	if _, err := other.Claim(t.Context(), k.Block(15, 0)); !errors.Is(err, cluster.ErrRolledBack) {
+		t.Errorf("below what was seen: %v", err)
+	}
+}
+
+// TestFirstSeal: two boxes are let through with one claim, and sign it both. Both
+// release the first signature.
+func TestFirstSeal(t *testing.T) {
+	k, f := clustertest.NewKey(), newFake()
+	a, b := start(t, k, f, &cluster.Disk{}), start(t, k, f, &cluster.Disk{})
+	c := k.Block(10, 0)
+	mustClaim(t, a, c)
+	mustClaim(t, b, c)
+	one, err := clustertest.Seal(t.Context(), a, k, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := clustertest.Seal(t.Context(), b, k, c)
+	if err != nil || two != one {
+		t.Fatalf("%x and %x: %v", one, two, err)
+	}
+	if seal, err := b.Claim(t.Context(), c); err != nil || seal == nil || *seal != one {
+		t.Fatal(seal, err)
 	}
 }
 

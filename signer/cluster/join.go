@@ -11,25 +11,38 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
+// Past is what the keys may have signed without the cluster knowing of it.
+type Past struct {
+	// Floor is what a person says of every key: nothing at this height or below is
+	// signed any more, and no vote from a source below it.
+	Floor uint32
+	// Blocks and Votes are the highest claims in the journal of this box (heights of
+	// blocks and of targets). What an earlier Join of this box has seen in the cluster need not
+	// be told.
+	Blocks, Votes map[types.PublicKey]uint32
+}
+
 // Join accepts the cluster as it is now: a person's decision, at the first set-up, after
 // etcd was restored, and after its members changed, with every signer of the keys
-// stopped. It raises the floor of each key, for blocks and votes, to what is
-// given: the highest height the key may have signed, by the journal of this box and
-// whatever else is known; 0 or absent for a key that signed nothing outside the cluster. What the
-// pin of an earlier Join has seen and this cluster lacks raises the floor too. Then it
+// stopped. It raises the floor of each key above its past, for all boxes. A claim that
+// the earlier pin of this box has seen and the cluster lacks raises it too. Then it
 // replaces the pin.
-func Join(ctx context.Context, c Config, floors map[types.PublicKey]uint32) (err error) {
+func Join(ctx context.Context, c Config, past Past) (err error) {
 	c = c.withDefaults()
 	if err := c.Check(); err != nil {
 		return err
 	}
+	file, err := lock(c.StatePath)
+	if err != nil {
+		return err
+	}
 	before, err := readState(c.StatePath, c.Network)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return errors.Join(err, file.Close())
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*c.Timeouts.Patience)
 	defer cancel()
-	cl, err := connect(c, newPin(c.StatePath, state{Network: c.Network}))
+	cl, err := connect(c, newPin(c.StatePath, state{Network: c.Network}), file)
 	if err != nil {
 		return err
 	}
@@ -41,8 +54,12 @@ func Join(ctx context.Context, c Config, floors map[types.PublicKey]uint32) (err
 		return err
 	}
 	for _, key := range c.Keys {
-		for _, kind := range []Kind{Block, Vote} {
-			if err := cl.raise(ctx, slot{kind, key}, floors[key]); err != nil {
+		for kind, journal := range map[Kind]uint32{Block: past.Blocks[key], Vote: past.Votes[key]} {
+			floor := past.Floor
+			if journal > before.height(slot{kind, key}) {
+				floor = max(floor, journal)
+			}
+			if err := cl.raise(ctx, slot{kind, key}, floor); err != nil {
 				return err
 			}
 		}
@@ -55,6 +72,16 @@ func Join(ctx context.Context, c Config, floors map[types.PublicKey]uint32) (err
 	// Everything is read once more, and with it the pin is made.
 	_, err = cl.Known(ctx)
 	return err
+}
+
+// height returns that of the highest claim seen, 0 if none was.
+func (s *state) height(of slot) uint32 {
+	for _, m := range s.Marks {
+		if (slot{m.Kind, m.Key}) == of {
+			return m.Height
+		}
+	}
+	return 0
 }
 
 // rescue raises the floor to a claim that an earlier pin has seen and that the

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/types"
@@ -94,6 +95,19 @@ func readState(path string, network types.Hash) (state, error) {
 	return s, nil
 }
 
+// lock takes the exclusive right to a pin: a second process that wrote an older one over
+// it would make it sink. The right ends with Close or with the process.
+func lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, failed(ErrMisconfigured, err, "locking what this box knows of the cluster")
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, failed(ErrUnavailable, errors.Join(err, f.Close()), "%s is in use: is a signer running? Stop it first", path)
+	}
+	return f, nil
+}
+
 // pin is what this box has seen of the cluster, in memory and on disk. Memory is
 // never below the disk. It is safe for concurrent use.
 type pin struct {
@@ -109,6 +123,7 @@ type pin struct {
 
 	writing sync.Mutex
 	written uint64 // changes that the file has; under writing
+	closed  bool   // under writing
 	write   func(path string, data []byte, perm fs.FileMode) error
 }
 
@@ -175,6 +190,9 @@ func (p *pin) save() error {
 	p.mu.Unlock()
 	p.writing.Lock()
 	defer p.writing.Unlock()
+	if p.closed {
+		return failed(ErrUnavailable, nil, "the connection to the cluster is closed")
+	}
 	if p.written >= wanted {
 		return nil
 	}
@@ -186,6 +204,13 @@ func (p *pin) save() error {
 	}
 	p.written = now
 	return nil
+}
+
+// close ends writing.
+func (p *pin) close() {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.closed = true
 }
 
 func (p *pin) snapshot() state {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -40,6 +41,7 @@ type etcd struct {
 	clients []string
 	peers   []string
 	servers []*embed.Etcd
+	tls     transport.TLSInfo // of the clients; zero: none
 }
 
 func freeURL(t testing.TB) string {
@@ -102,6 +104,8 @@ func (e *etcd) startOne(i int) *embed.Etcd {
 	c.Name, c.Dir = fmt.Sprint("m", i), e.data(i)
 	c.ListenClientUrls, c.AdvertiseClientUrls = parse(e.clients[i]), parse(e.clients[i])
 	c.ListenPeerUrls, c.AdvertisePeerUrls = parse(e.peers[i]), parse(e.peers[i])
+	c.ClientTLSInfo = e.tls
+	c.StrictReconfigCheck = false // it waits for members to have been up for a while
 	c.InitialCluster, c.InitialClusterToken = e.initial(), e.token
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	s, err := embed.StartEtcd(c)
@@ -197,11 +201,7 @@ func (e *etcd) box(k *clustertest.Key, name string) cluster.Config {
 
 func join(t testing.TB, c cluster.Config, floor uint32) {
 	t.Helper()
-	floors := make(map[types.PublicKey]uint32)
-	for _, k := range c.Keys {
-		floors[k] = floor
-	}
-	if err := cluster.Join(t.Context(), c, floors); err != nil {
+	if err := cluster.Join(t.Context(), c, cluster.Past{Floor: floor}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -214,6 +214,13 @@ func open(t testing.TB, c cluster.Config) *cluster.Claims {
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	return b
+}
+
+func shut(t testing.TB, b *cluster.Claims) {
+	t.Helper()
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // boxes makes, joins and opens n boxes.

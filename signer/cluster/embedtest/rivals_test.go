@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer/cluster"
 	"qcitycoin.org/qcity/signer/cluster/clustertest"
 )
@@ -212,4 +213,96 @@ func TestFirstSealWins(t *testing.T) {
 	if _, err := boxes[0].Seal(t.Context(), k.Block(200, 0), [64]byte{1}); !errors.Is(err, cluster.ErrMisconfigured) {
 		t.Errorf("bad signature: %v", err)
 	}
+}
+
+// TestJoin: who has not joined, is not let in; nor is anybody to a cluster that is
+// too small, has another set of members, or is another. A floor holds for all boxes.
+func TestJoin(t *testing.T) {
+	t.Parallel()
+	e, k := startEtcd(t, 1), clustertest.NewKey()
+	c := e.box(k, "box")
+	if _, err := cluster.Open(t.Context(), c); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("not joined: %v", err)
+	}
+	small := c
+	small.AllowSingleMember = false
+	if err := cluster.Join(t.Context(), small, cluster.Past{}); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("a single member: %v", err)
+	}
+	join(t, c, 100)
+	if _, err := cluster.Open(t.Context(), small); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("a single member: %v", err)
+	}
+	other := e.box(k, "other")
+	join(t, other, 0)
+	b := open(t, other)
+	for _, below := range []cluster.Claim{k.Block(100, 0), k.Vote(90, 110, 0)} {
+		if _, err := b.Claim(t.Context(), below); !errors.Is(err, cluster.ErrConflict) {
+			t.Errorf("%s below the floor: %v", below.Kind, err)
+		}
+	}
+	claim(t, b, k.Vote(100, 110, 0))
+	claim(t, b, k.Block(110, 0))
+	if err := cluster.Join(t.Context(), other, cluster.Past{}); !errors.Is(err, cluster.ErrUnavailable) {
+		t.Errorf("joining under a signer that runs: %v", err)
+	}
+	join(t, c, 120)
+	if _, err := b.Claim(t.Context(), k.Block(120, 0)); !errors.Is(err, cluster.ErrConflict) {
+		t.Errorf("below the floor that was raised meanwhile: %v", err)
+	}
+	claim(t, b, k.Block(130, 0))
+
+	// The journal of a box knows of blocks from before the cluster; its votes are
+	// those that the box has seen in the cluster.
+	claim(t, b, k.Vote(120, 130, 0))
+	shut(t, b)
+	past := cluster.Past{Blocks: map[types.PublicKey]uint32{k.PublicKey: 200}, Votes: map[types.PublicKey]uint32{k.PublicKey: 130}}
+	if err := cluster.Join(t.Context(), other, past); err != nil {
+		t.Fatal(err)
+	}
+	b = open(t, other)
+	if _, err := b.Claim(t.Context(), k.Block(200, 0)); !errors.Is(err, cluster.ErrConflict) {
+		t.Errorf("below what the journal has: %v", err)
+	}
+	claim(t, b, k.Block(210, 0))
+	claim(t, b, k.Vote(125, 140, 0))
+	shut(t, b)
+
+	elsewhere := startEtcd(t, 1)
+	c.Endpoints = elsewhere.clients
+	if _, err := cluster.Open(t.Context(), c); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("another cluster: %v", err)
+	}
+}
+
+// TestMembersChanged: a box that starts looks who the members are, and a person
+// has to accept others. The promises of before hold after that.
+func TestMembersChanged(t *testing.T) {
+	t.Parallel()
+	e, k := startEtcd(t, 3), clustertest.NewKey()
+	c := e.box(k, "box")
+	c.AllowSingleMember = false
+	join(t, c, 0)
+	b := open(t, c)
+	claim(t, b, k.Block(10, 0))
+	shut(t, b)
+	gone := (e.leader() + 1) % 3
+	if _, err := e.client().MemberRemove(t.Context(), uint64(e.servers[gone].Server.MemberID())); err != nil {
+		t.Fatal(err)
+	}
+	e.stopOne(gone)
+	if _, err := cluster.Open(t.Context(), c); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("two of three members: %v", err)
+	}
+	if err := cluster.Join(t.Context(), c, cluster.Past{}); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("joining two members: %v", err)
+	}
+	c.AllowSingleMember = true
+	if _, err := cluster.Open(t.Context(), c); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("another set of members: %v", err)
+	}
+	join(t, c, 0)
+	b = open(t, c)
+	claim(t, b, k.Block(10, 0))
+	claim(t, b, k.Block(20, 0))
 }

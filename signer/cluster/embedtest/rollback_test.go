@@ -74,6 +74,7 @@ func TestRollBack(t *testing.T) {
 			if _, again := running.Claim(t.Context(), k.Block(100, 0)); !errors.Is(again, err) {
 				t.Fatalf("the running box went on: %v", again)
 			}
+			shut(t, running)
 			if _, err := cluster.Open(t.Context(), mine); !errors.Is(err, cluster.ErrRolledBack) {
 				t.Fatalf("the box started anew: %v", err)
 			}
@@ -120,13 +121,14 @@ func TestRestore(t *testing.T) {
 				claim(t, box, k.Block(110, 0))
 				claim(t, box, k.Vote(20, 30, 0))
 			})
+			if _, err := box.Claim(t.Context(), k.Block(120, 0)); !errors.Is(err, cluster.ErrMisconfigured) {
+				t.Fatalf("the running box: %v", err)
+			}
+			shut(t, box)
 			for _, c := range []cluster.Config{a, b} {
 				if _, err := cluster.Open(t.Context(), c); !errors.Is(err, cluster.ErrMisconfigured) {
 					t.Fatalf("%s was not refused: %v", c.Name, err)
 				}
-			}
-			if _, err := box.Claim(t.Context(), k.Block(120, 0)); !errors.Is(err, cluster.ErrMisconfigured) {
-				t.Fatalf("the running box: %v", err)
 			}
 			join(t, a, 0) // its old pin knows what was lost
 			join(t, b, 0)
@@ -156,6 +158,7 @@ func TestBumpedWithOldToken(t *testing.T) {
 	if _, err := running.Claim(t.Context(), k.Block(120, 0)); !errors.Is(err, cluster.ErrRolledBack) {
 		t.Error(err)
 	}
+	shut(t, running)
 	if _, err := cluster.Open(t.Context(), box); !errors.Is(err, cluster.ErrRolledBack) {
 		t.Error(err)
 	}
