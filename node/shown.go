@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -105,35 +106,53 @@ func votersOf(c shownChain, cert *consensus.Certificate) (keys []types.PublicKey
 	return parent.Voters().Keys(), true, nil
 }
 
-// teller is a signer that is told what the chain shows whenever it asks for it.
+// teller is a signer that is told what the chain shows when it is first asked for
+// something, and whenever it says that it does not know: it was restarted.
 type teller struct {
 	Signer
 	chain shownChain
+	first sync.Once
 }
 
-func (t teller) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
-	return telling(ctx, t, func() ([64]byte, error) { return t.Signer.SignSlot(ctx, p) })
+func (t *teller) Keys(ctx context.Context) ([]types.PublicKey, error) {
+	keys, err := t.Signer.Keys(ctx)
+	if err == nil && len(keys) > 0 {
+		// If it fails, the signer will ask.
+		t.first.Do(func() { _ = t.tell(ctx, keys) })
+	}
+	return keys, err
 }
 
-func (t teller) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error) {
-	return telling(ctx, t, func() ([64]byte, error) { return t.Signer.Attest(ctx, b) })
+func (t *teller) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
+	return t.telling(ctx, func() ([64]byte, error) { return t.Signer.SignSlot(ctx, p) })
 }
 
-func telling(ctx context.Context, t teller, ask func() ([64]byte, error)) ([64]byte, error) {
+func (t *teller) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error) {
+	return t.telling(ctx, func() ([64]byte, error) { return t.Signer.Attest(ctx, b) })
+}
+
+func (t *teller) telling(ctx context.Context, ask func() ([64]byte, error)) ([64]byte, error) {
 	sig, err := ask()
 	if !errors.Is(err, ErrUntold) {
 		return sig, err
 	}
-	keys, err := t.Keys(ctx)
+	keys, err := t.Signer.Keys(ctx)
 	if err != nil {
 		return sig, err
 	}
-	tip, list, err := shown(t.chain, keys)
-	if err != nil {
-		return sig, fmt.Errorf("looking for the signatures of this box's keys: %w", err)
-	}
-	if err := t.Tell(ctx, tip, list); err != nil {
-		return sig, fmt.Errorf("tell signer what the chain shows of its keys: %w", err)
+	if err := t.tell(ctx, keys); err != nil {
+		return sig, err
 	}
 	return ask()
+}
+
+func (t *teller) tell(ctx context.Context, keys []types.PublicKey) error {
+	tip, list, err := shown(t.chain, keys)
+	if err != nil {
+		return fmt.Errorf("looking for the signatures of this box's keys: %w", err)
+	}
+	if err := t.Tell(ctx, tip, list); err != nil {
+		return fmt.Errorf("tell signer what the chain shows of its keys: %w", err)
+	}
+	return nil
 }

@@ -40,7 +40,7 @@ func NewValidator(c ValidatorConfig) *Validator {
 		c.Publish = func(consensus.Attestation) {}
 	}
 	free := make(chan struct{})
-	signer := teller{c.Signer, c.Chain}
+	signer := &teller{Signer: c.Signer, chain: c.Chain}
 	return &Validator{
 		free: free,
 		slots: slotDriver{

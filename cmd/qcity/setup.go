@@ -21,6 +21,7 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -130,6 +131,9 @@ func makeDevnet(ctx context.Context, dir string, o demoOptions, log *slog.Logger
 	log.Info("devnet made", "network", net.ID, "hashRate", hashRate(rate), "bits", fmt.Sprintf("%08x", uint32(params.GenesisBits)))
 	journal := filepath.Join(dir, signerDir, "journal")
 	if err := signer.CreateJournal(journal, net.ID, params.Validators, 0); err != nil {
+		return err
+	}
+	if err := audit.Create(filepath.Join(dir, signerDir, "audit.log"), net.ID, audit.Options{}); err != nil {
 		return err
 	}
 	if err := recordPINs(journal, dir, keys); err != nil {

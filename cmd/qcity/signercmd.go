@@ -11,12 +11,13 @@ import (
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/cluster"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
 func newSigner() *cobra.Command {
 	c := &cobra.Command{Use: "signer", Short: "Hold validator keys in an HSM and sign their slots"}
-	c.AddCommand(newSignerRun(), newSignerRetryPIN(), newSignerStatus(), newIdentity("signer", "signer.pins of the node"))
+	c.AddCommand(newSignerRun(), newSignerHalt(), newSignerResume(), newSignerRetryPIN(), newSignerStatus(), newIdentity("signer", "signer.pins of the node"))
 	return c
 }
 
@@ -78,7 +79,7 @@ func signerConfig(file string) (*consensus.Network, signer.Config, error) {
 		return nil, signer.Config{}, err
 	}
 	out := signer.Config{
-		Journal: c.Path(c.Signer.Journal), Socket: c.Path(c.Signer.Socket), Worker: binary,
+		Journal: c.Path(c.Signer.Journal), Audit: c.AuditLog(), Cluster: clusterOf(&c), Socket: c.Path(c.Signer.Socket), Worker: binary,
 		Module: c.Path(c.Signer.Module), SoftHSMCopy: c.Path(c.Signer.PristineTokens),
 		ModuleEnv: c.Signer.ModuleEnv, ModuleNetwork: c.Signer.ModuleNetwork, Sessions: c.Signer.Sessions,
 		SignaturesPerSecond: c.Signer.SignaturesPerSecond, SignatureBurst: c.Signer.SignatureBurst,
@@ -115,4 +116,17 @@ func signerConfig(file string) (*consensus.Network, signer.Config, error) {
 		out.Keys = append(out.Keys, key)
 	}
 	return net, out, nil
+}
+
+// clusterOf returns the cluster of a configuration, nil if it has none.
+func clusterOf(c *configs.Config) *cluster.Config {
+	k := &c.Signer.Cluster
+	if len(k.Etcd) == 0 {
+		return nil
+	}
+	return &cluster.Config{
+		Endpoints: k.Etcd, CA: c.Path(k.CA), Cert: c.Path(k.Cert), Key: c.Path(k.Key),
+		Username: k.Username, PasswordFile: c.Path(k.PasswordFile), Prefix: k.Prefix,
+		StatePath: c.Path(k.State), AllowSingleMember: k.AllowSingleMember,
+	}
 }

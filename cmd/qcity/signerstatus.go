@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"qcitycoin.org/qcity/configs"
+	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/signer"
 )
 
@@ -29,7 +31,7 @@ func newSignerStatus() *cobra.Command {
 		Long: `Ask the signer daemon on its Unix socket for its role, the state of its keys and
 its HSM, what it signed last, what it refused and by which rule, its journal and
 its links. Works for the daemon's own user and root. Exit code 1 when the daemon
-does not answer or a key is not ready.`,
+does not answer, signing is halted or a key is not ready.`,
 		Example: "  qcity signer status --config qcity.toml\n  qcity signer status --json | jq .refusals",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,6 +47,9 @@ does not answer or a key is not ready.`,
 			if err != nil {
 				return err
 			}
+			if st.Halt != nil {
+				return errors.New("signing is halted")
+			}
 			if n := len(readyKeys(&st)); n < len(st.Keys) {
 				return fmt.Errorf("%d of %d keys ready", n, len(st.Keys))
 			}
@@ -56,23 +61,32 @@ does not answer or a key is not ready.`,
 	return c
 }
 
-func askSigner(ctx context.Context, file string) (signer.Status, error) {
+func askSigner(ctx context.Context, file string) (st signer.Status, err error) {
+	err = withSigner(ctx, file, func(ctx context.Context, c *signer.Client) error {
+		st, err = c.Status(ctx)
+		return err
+	})
+	return st, err
+}
+
+// withSigner lets f call the daemon of a configuration on its socket.
+func withSigner(ctx context.Context, file string, f func(context.Context, *signer.Client) error) error {
 	cfg, err := configs.Load(file)
 	if err != nil {
-		return signer.Status{}, err
+		return err
 	}
 	if cfg.Signer.Socket == "" {
-		return signer.Status{}, fmt.Errorf("%s names no signer.socket: run this on the signer's machine with the signer's configuration", file)
+		return fmt.Errorf("%s names no signer.socket: run this on the signer's machine with the signer's configuration", file)
 	}
 	net, err := configs.LoadNetwork(cfg.NetworkName())
 	if err != nil {
-		return signer.Status{}, err
+		return err
 	}
 	client := signer.NewClient(cfg.Path(cfg.Signer.Socket), net.ID)
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	return client.Status(ctx)
+	return f(ctx, client)
 }
 
 func printSigner(out io.Writer, st *signer.Status) error {
@@ -82,8 +96,11 @@ func printSigner(out io.Writer, st *signer.Status) error {
 	line("role", "%s", st.Role)
 	line("HSM", "%s", hsmState(&st.Worker))
 	line("journal", "file %s, %d records, highest claim %d, last signed %d", st.Journal.FileID, st.Journal.Records, st.Journal.Highest, st.Journal.LastSigned)
+	if st.Halt != nil {
+		line("signing", "%s", haltState(st.Halt))
+	}
 	line("audit", "%s", auditState(st.Audit))
-	line("signed", "%d since the start", st.Signed)
+	line("signed", "%d since the start, %d released again, %d failed", st.Signed, st.Repeated, st.Failed)
 	line("refused", "%d since the start", total(st.Refusals))
 	for _, r := range slices.Sorted(maps.Keys(st.Refusals)) {
 		line("  "+string(r), "%d", st.Refusals[r])

@@ -66,7 +66,7 @@ func (w *watermarks) configure(n int) {
 	c.Payout = w.net.Addresses.PubKeyHashAddress([20]byte{1})
 	c.Signer = configs.Signer{Socket: "signer.sock", Journal: "journal", Module: "/none"}
 	for _, k := range w.keys[:n] {
-		c.Signer.Keys = append(c.Signer.Keys, configs.SignerKey{PublicKey: k.String(), Token: k.String()[:20], PINFile: k.String()[:20] + ".pin"})
+		c.Signer.Keys = append(c.Signer.Keys, configs.SignerKey{PublicKey: k.String(), Token: k.String()[:20], PIN: "file:" + k.String()[:20] + ".pin"})
 	}
 	w.config = filepath.Join(w.dir, configs.FileName)
 	if err := os.Remove(w.config); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -14,14 +15,16 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/interchange"
 )
 
 // vault is the signing journal of a configuration and what it should hold.
 type vault struct {
-	net  *consensus.Network
-	path string
-	keys []types.PublicKey
+	net   *consensus.Network
+	path  string
+	audit string
+	keys  []types.PublicKey
 }
 
 func newWatermark() *cobra.Command {
@@ -50,7 +53,7 @@ func openVault(file string) (*vault, error) {
 	if c.Signer.Journal == "" {
 		return nil, fmt.Errorf("%s: signer.journal is missing: name the signing journal", file)
 	}
-	v := &vault{path: c.Path(c.Signer.Journal)}
+	v := &vault{path: c.Path(c.Signer.Journal), audit: c.AuditLog()}
 	if v.net, err = configs.LoadNetwork(c.NetworkName()); err != nil {
 		return nil, err
 	}
@@ -120,7 +123,8 @@ func newWatermarkInit(file *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Make the signing journal of a new signer, or add new keys to it",
-		Long: `Make the signing journal for the keys of the configuration. The signer refuses to
+		Long: `Make the signing journal for the keys of the configuration, and its audit log
+unless there is one. The signer refuses to
 start without one, as a journal that is lost could let it sign a slot twice.
 --floor is the highest height that any of these keys may have signed before,
 anywhere; nothing at or below it will be signed. For keys that were never used it
@@ -136,6 +140,10 @@ does not have yet become its own, with this floor.`,
 			if !add {
 				if err := signer.CreateJournal(v.path, v.net.ID, v.keys, floor); err != nil {
 					return v.explain(err)
+				}
+				// A log that is there, from before the journal was lost, goes on.
+				if err := audit.Create(v.audit, v.net.ID, audit.Options{}); err != nil && !errors.Is(err, fs.ErrExist) {
+					return err
 				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s for %d keys, floor %d\n", v.path, len(v.keys), floor)
 				return err
