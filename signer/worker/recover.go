@@ -33,6 +33,15 @@ func exclusive[T any](ctx context.Context, s *Supervisor, f func() (T, error)) (
 	return detached(ctx, func() (T, error) { return alone(ctx, s, f) })
 }
 
+// exclusiveWith is exclusive for an f with secrets: wipe is called when f has
+// ended, or will not be run.
+func exclusiveWith[T any](ctx context.Context, s *Supervisor, wipe func(), f func() (T, error)) (T, error) {
+	return detached(ctx, func() (T, error) {
+		defer wipe()
+		return alone(ctx, s, f)
+	})
+}
+
 // alone waits until nothing else runs, or until ctx ends, and runs f.
 func alone[T any](ctx context.Context, s *Supervisor, f func() (T, error)) (T, error) {
 	var zero T

@@ -182,8 +182,7 @@ func (s *Supervisor) returned(label, serial string) bool {
 // must be new (ErrTokenExists). Not repeated after a failure.
 func (s *Supervisor) InitToken(ctx context.Context, label string, soPIN, pin []byte) (TokenInfo, error) {
 	req := &Request{Op: OpInitToken, Token: TokenRef{Label: label}, PIN: slices.Clone(pin), SOPIN: slices.Clone(soPIN)}
-	return exclusive(ctx, s, func() (info TokenInfo, err error) {
-		defer req.wipe()
+	return exclusiveWith(ctx, s, req.wipe, func() (info TokenInfo, err error) {
 		resp, err := s.setUp(ctx, TokenRef{}, req)
 		if err != nil {
 			return info, err
