@@ -65,7 +65,11 @@ func TestEscapes(t *testing.T) {
 	}
 	daemon := strconv.Itoa(os.Getpid())
 	boxed := b.cfg
-	boxed.Sandbox = &worker.Sandbox{Writable: []string{dir, filepath.Dir(shown), "/nonexistent/dir"}, Hidden: []string{secrets}, NoNetwork: true}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	boxed.Sandbox = &worker.Sandbox{Writable: []string{link, filepath.Dir(shown), "/nonexistent/dir"}, Hidden: []string{secrets}, NoNetwork: true}
 	free, box := start(t, b.cfg), start(t, boxed)
 	for _, tc := range []struct {
 		name, what string
