@@ -96,13 +96,15 @@ func (s *Supervisor) worker(ctx context.Context) (*process, error) {
 		return nil, err
 	}
 	began := time.Now()
-	p, err := s.open(s.cfg.PrivateTokenCopy)
+	// What fails again and again is not logged again and again.
+	p, err := s.open(s.cfg.PrivateTokenCopy, s.startFails > 0)
 	if err != nil {
 		if s.class(err) == ClassRestart {
 			s.startFailed(err, time.Since(began))
 		}
 		return nil, err
 	}
+	p.quiet.Store(false)
 	s.proc, s.startFails = p, 0
 	s.setStatus(func(st *Status) {
 		st.Generation++
@@ -113,8 +115,9 @@ func (s *Supervisor) worker(ctx context.Context) (*process, error) {
 	return p, nil
 }
 
-// open starts a worker process and has it load the module.
-func (s *Supervisor) open(tokens *PrivateTokenCopy) (*process, error) {
+// open starts a worker process and has it load the module. A quiet one has
+// nothing logged but what the error says.
+func (s *Supervisor) open(tokens *PrivateTokenCopy, quiet bool) (*process, error) {
 	conf, box := "", s.cfg.Sandbox
 	if tokens != nil {
 		var err error
@@ -123,7 +126,7 @@ func (s *Supervisor) open(tokens *PrivateTokenCopy) (*process, error) {
 		}
 		box = box.with(tokens.Dir)
 	}
-	p, err := startProcess(s.cfg.Binary, s.cfg.environ(conf), box, s.cfg.Log)
+	p, err := startProcess(s.cfg.Binary, s.cfg.environ(conf), box, quiet, s.cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +135,10 @@ func (s *Supervisor) open(tokens *PrivateTokenCopy) (*process, error) {
 		err = newError(ErrProtocol, "PKCS#11 worker opened the module without saying what it is")
 	}
 	if err != nil {
-		s.cfg.Log.Warn("pkcs11 worker failed to open its module", "exit", p.kill(), "err", err)
+		exit := p.kill()
+		if !quiet {
+			s.cfg.Log.Warn("pkcs11 worker failed to open its module", "exit", exit, "err", err)
+		}
 		return nil, err
 	}
 	p.module = *resp.Module

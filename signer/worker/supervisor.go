@@ -154,20 +154,17 @@ func pick(tokens []TokenInfo, label, serial string) (TokenInfo, error) {
 
 // returned reports whether a new worker would see a token that the running one
 // does not. SoftHSM, for one, lists its tokens when it is initialised and never
-// again. While the worker is logged in nowhere it is simply replaced; while it
-// works for other tokens a second one has a look, so as not to disturb them.
+// again. A second worker has a look, so as not to disturb the one at work. Where
+// the module allows no second one, the first is given up if it is logged in nowhere.
 func (s *Supervisor) returned(label, serial string) bool {
-	if len(s.proc.loggedIn) == 0 {
-		return true
-	}
 	tokens := s.cfg.PrivateTokenCopy
 	if tokens != nil {
 		tokens = &PrivateTokenCopy{Source: tokens.Source, Dir: filepath.Join(tokens.Dir, "look")}
 		defer os.RemoveAll(tokens.Dir)
 	}
-	p, err := s.open(tokens)
+	p, err := s.open(tokens, true)
 	if err != nil {
-		return false
+		return len(s.proc.loggedIn) == 0
 	}
 	defer p.stop(closeGrace)
 	seen, err := p.listTokens(s.cfg.Timeouts.Call)
