@@ -77,6 +77,9 @@ func (s *Supervisor) attempt(ctx context.Context, c *climb, f func(*process) err
 		if !again || errors.As(err, &final) || errors.Is(err, ErrDown) || ctx.Err() != nil {
 			return err
 		}
+		if s.startFails > 1 {
+			continue // that the module does not start has been said
+		}
 		s.cfg.Log.Warn("pkcs11 call failed, trying again", "class", rung.String(), "err", err)
 	}
 }
