@@ -100,7 +100,7 @@ func (s *Supervisor) worker(ctx context.Context) (*process, error) {
 	}
 	began := time.Now()
 	// What fails again and again is not logged again and again.
-	p, err := s.open(s.cfg.PrivateTokenCopy, s.startFails > 0)
+	p, err := s.open(s.cfg.PrivateTokenCopy, s.cfg.Timeouts.Start, s.startFails > 0)
 	if err != nil {
 		if s.class(err) == ClassRestart {
 			s.startFailed(err, time.Since(began))
@@ -120,7 +120,7 @@ func (s *Supervisor) worker(ctx context.Context) (*process, error) {
 
 // open starts a worker process and has it load the module. A quiet one has
 // nothing logged but what the error says.
-func (s *Supervisor) open(tokens *PrivateTokenCopy, quiet bool) (*process, error) {
+func (s *Supervisor) open(tokens *PrivateTokenCopy, timeout time.Duration, quiet bool) (*process, error) {
 	conf, box := "", s.cfg.Sandbox
 	if tokens != nil {
 		var err error
@@ -133,7 +133,7 @@ func (s *Supervisor) open(tokens *PrivateTokenCopy, quiet bool) (*process, error
 	if err != nil {
 		return nil, err
 	}
-	resp, err := p.call(&Request{Op: OpOpen, Protocol: Protocol, Module: s.cfg.Module, Sessions: s.cfg.Sessions}, s.cfg.Timeouts.Start)
+	resp, err := p.call(&Request{Op: OpOpen, Protocol: Protocol, Module: s.cfg.Module, Sessions: s.cfg.Sessions}, timeout)
 	if err == nil && resp.Module == nil {
 		err = newError(ErrProtocol, "PKCS#11 worker opened the module without saying what it is")
 	}
