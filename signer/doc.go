@@ -34,8 +34,10 @@
 //     (TestJournalRefusesToStart). Old journals stay readable (TestRecordFormat).
 //   - A wrong PIN is tried once, whatever is killed meanwhile: a PIN that the
 //     token never accepted is shown to it only after that was written to disk
-//     (pins.json). A PIN that it accepted before never needs a person
-//     (TestSoftHSMWrongPIN, TestSoftHSMLoginCutOff).
+//     (pins.json). A PIN that it accepted before, from a file, never needs a person
+//     (TestSoftHSMWrongPIN, TestSoftHSMLoginCutOff, TestLoginFaultsWithoutDates).
+//   - A token that is pulled and put back signs again by itself, after its key was
+//     judged anew (TestSoftHSMTokensComeBack, TestKeyFaults).
 //
 // What it cannot see is the node's to check: that the sets of a request are those
 // in force, that a vote's target descends from its source, and that the source is

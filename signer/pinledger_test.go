@@ -141,6 +141,59 @@ func TestPINLedgerDamaged(t *testing.T) {
 	}
 }
 
+// TestPINLedgerFormat: what was written by any version is read for ever.
+func TestPINLedgerFormat(t *testing.T) {
+	dir := t.TempDir()
+	path, token := dir+"/"+pinsFile, worker.TokenRef{Label: "a", Serial: "1"}
+	file := pinValue{source: FilePIN("/elsewhere/a.pin"), id: &pinFileID{"a.pin", 5, 1795500000123456789, 4711}, pin: []byte("1234")}
+	keyring := pinValue{source: PINSource{fromKeyring, "a"}, pin: []byte("1234")}
+	// PBKDF2-HMAC-SHA-256 of 1234 with one round, by Python's hashlib.
+	const proof = `"salt":"AAECAwQFBgcICQoLDA0ODw==","rounds":1,"hash":"i/F57D1qcIBBiv5AzlKB8LqqXqCNwubIJuZH8P6K1uI="`
+	const v1 = `{"version":1,"logins":[{"token":{"label":"a","serial":"1"},"state":"accepted","file":{"name":"a.pin","size":5,"mtime":1795500000123456789,"inode":4711},"time":"2026-11-23T04:05:06Z"}],"refused":[]}`
+	const v2 = `{"version":2,"logins":[{"token":{"label":"a","serial":"1"},"state":"trying","source":"keyring:a","proof":{` + proof + `},"time":"2026-11-23T04:05:06Z"}],"refused":[]}`
+	const refused = `{"version":2,"logins":[],"refused":[{"token":{"label":"a","serial":"1"},"file":"a.pin","time":"2026-11-23T04:05:06Z",` + proof + `}]}`
+	for _, c := range []struct {
+		name, content string
+		f             pinValue
+		known         bool
+		err           string
+	}{
+		{"version 1, the file", v1, file, true, ""},
+		{"version 1, another source", v1, keyring, false, ""},
+		{"the PIN that was cut off", v2, keyring, false, "retry-pin"},
+		{"another PIN there", v2, pinValue{source: keyring.source, pin: []byte("1235")}, false, ""},
+		{"the same PIN elsewhere", v2, pinValue{source: PINSource{fromKeyring, "b"}, pin: []byte("1234")}, false, ""},
+		{"refused", refused, keyring, false, "was refused"},
+		{"refused, in the file", refused, file, false, "was refused"},
+	} {
+		if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		known, err := newPINLedger(path).check(token, c.f)
+		if known != c.known || (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: known %t, %v", c.name, known, err)
+		}
+	}
+	// A login that was cut off can be let go of, one that was accepted cannot.
+	for _, c := range []struct {
+		content string
+		want    int
+	}{{v1, 0}, {v2, 1}} {
+		if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := AllowPINAgain(dir+"/journal", "b"); n != 0 || err != nil {
+			t.Errorf("another token: %d, %v", n, err)
+		}
+		if n, err := AllowPINAgain(dir+"/journal", "a"); n != c.want || err != nil {
+			t.Errorf("%d, %v; want %d", n, err, c.want)
+		}
+	}
+	if known, err := newPINLedger(path).check(token, keyring); known || err != nil {
+		t.Errorf("let go of: %t, %v", known, err)
+	}
+}
+
 // TestPINLedgerUnreadable: what may pass by itself needs no person.
 func TestPINLedgerUnreadable(t *testing.T) {
 	l := newPINLedger(t.TempDir() + "/" + pinsFile)

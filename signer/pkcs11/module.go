@@ -29,11 +29,12 @@ type Worker struct {
 	path     string      // of the module
 	sessions int         // per token
 	logins   map[worker.TokenRef]*login
+	passed   map[uint]string // slots whose token could not be read, and why
 }
 
 // NewWorker returns a Worker without a module.
 func NewWorker(log *slog.Logger) *Worker {
-	return &Worker{log: log, logins: make(map[worker.TokenRef]*login)}
+	return &Worker{log: log, logins: make(map[worker.TokenRef]*login), passed: make(map[uint]string)}
 }
 
 // Handle answers one request; it is the handler for worker.Serve.

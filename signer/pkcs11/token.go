@@ -24,9 +24,13 @@ func (w *Worker) slots() ([]slotToken, error) {
 	for _, id := range ids {
 		t, err := w.ctx.GetTokenInfo(id)
 		if err != nil {
-			w.log.Warn("token passed over", "slot", id, "err", returned("C_GetTokenInfo", err, "the token does not say what it is"))
+			if w.passed[id] != err.Error() { // once, as absent tokens are looked for often
+				w.passed[id] = err.Error()
+				w.log.Warn("token passed over", "slot", id, "err", returned("C_GetTokenInfo", err, "the token does not say what it is"))
+			}
 			continue
 		}
+		delete(w.passed, id)
 		out = append(out, slotToken{slot: id, initialised: t.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0, info: tokenInfo(t)})
 	}
 	return out, nil

@@ -106,8 +106,7 @@ func (s *Supervisor) startFailed(cause error, took time.Duration) {
 // failures leave the window single starts become possible again; Down stays set
 // until one of them leads to a success.
 func (s *Supervisor) allowed(now time.Time) error {
-	s.prune(now)
-	if len(s.failed) > s.cfg.Budget.Restarts {
+	if s.usedUp(now) {
 		wait := s.cfg.Budget.Window - now.Sub(s.failed[0])
 		return newError(ErrDown, "the HSM is down: %d worker failures within %s, next try in %s or after a reset; last failure: %v",
 			len(s.failed), s.cfg.Budget.Window, wait.Round(time.Second), s.isDown())
@@ -116,6 +115,11 @@ func (s *Supervisor) allowed(now time.Time) error {
 		return newError(ErrDown, "the HSM is down: its PKCS#11 module does not start, which is tried again by itself; last failure: %v", s.isDown())
 	}
 	return nil
+}
+
+func (s *Supervisor) usedUp(now time.Time) bool {
+	s.prune(now)
+	return len(s.failed) > s.cfg.Budget.Restarts
 }
 
 func (s *Supervisor) isDown() error {

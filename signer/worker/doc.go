@@ -9,6 +9,10 @@
 // daemon relies on:
 //
 //   - every call has a deadline, after which the worker is killed and replaced;
+//   - signatures are made side by side, each in a session of its own, and everything
+//     else alone: a call that fails takes its session with it, and one that hangs
+//     the worker, whose other calls are made again in the next one;
+//   - the worker can write, read, signal and reach only what Sandbox leaves it;
 //   - handles never leave the worker and die with it ("generation"), because a
 //     handle kept across a re-initialisation was seen to sign with another key;
 //   - every signature is normalised to low S and verified here against the

@@ -244,6 +244,41 @@ func TestDownAndUpAgain(t *testing.T) {
 	}
 }
 
+// TestReturnWhileDown: the budget is used up. A token that is there all the while
+// gets no other worker; one that was seen to be away gets one when it is back.
+func TestReturnWhileDown(t *testing.T) {
+	ctx := context.Background()
+	b, s, key := ready(t, func(c *worker.Config) { c.Budget = worker.Budget{Restarts: 1, Window: time.Hour} })
+	b.order(t, "C_Sign always 30")
+	for range 10 {
+		if _, err := s.Sign(ctx, key, digest(1)); errors.Is(err, worker.ErrDown) {
+			break
+		}
+	}
+	find := func() error { _, err := s.FindToken(ctx, key.Token.Label, key.Token.Serial); return err }
+	for range 3 {
+		if err := find(); !errors.Is(err, worker.ErrDown) {
+			t.Fatalf("while it is there: got %v, want %s", err, worker.ErrDown)
+		}
+	}
+	if err := os.Rename(b.tokens, b.tokens+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := find(); !errors.Is(err, worker.ErrDown) {
+		t.Fatalf("while it is away: got %v, want %s", err, worker.ErrDown)
+	}
+	if err := errors.Join(os.Remove(b.fault), os.Rename(b.tokens+".away", b.tokens)); err != nil {
+		t.Fatal(err)
+	}
+	if err := find(); err != nil {
+		t.Fatalf("back: %v", err)
+	}
+	must[worker.Signature](t)(s.Sign(ctx, key, digest(1)))
+	if s.Status().Down {
+		t.Error("still down after a success")
+	}
+}
+
 // TestLoginIsNotInterrupted: neither a caller that gives up nor the deadline
 // of ordinary calls, here as good as none, cuts a login short.
 func TestLoginIsNotInterrupted(t *testing.T) {

@@ -16,8 +16,7 @@ import (
 // should clear its own copy. A final try is never spent (ErrPINFinalTry).
 func (s *Supervisor) Login(ctx context.Context, token TokenRef, pin []byte) error {
 	pin = slices.Clone(pin)
-	_, err := exclusive(ctx, s, func() (struct{}, error) {
-		defer clear(pin)
+	_, err := exclusiveWith(ctx, s, func() { clear(pin) }, func() (struct{}, error) {
 		if len(pin) == 0 {
 			return struct{}{}, newError(ErrPINInvalid, "the PIN for token %s is empty: check where it is read from", token)
 		}

@@ -182,6 +182,43 @@ func TestTokenReturnsBesideOthers(t *testing.T) {
 	signAll(t, s, keys)
 }
 
+// TestTokenReturnsBesideOthersOnACopy: the same where workers have copies of
+// the tokens: the look has a copy of its own, and leaves nothing.
+func TestTokenReturnsBesideOthersOnACopy(t *testing.T) {
+	ctx := context.Background()
+	b := newBench(t)
+	maker := b.start(t)
+	gone, stays := makeKey(t, maker, "gone", worker.P256), makeKey(t, maker, "stays", worker.P256)
+	if err := maker.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir, run := tokenDir(t, b, "gone"), t.TempDir()+"/run"
+	if err := os.Rename(dir, b.tokens+".away"); err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.PrivateTokenCopy = &worker.PrivateTokenCopy{Source: b.tokens, Dir: run}
+	b.cfg.Sandbox = &worker.Sandbox{}
+	s := b.start(t)
+	if err := s.Login(ctx, stays.Token, []byte(userPIN)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.FindToken(ctx, "gone", ""); !errors.Is(err, worker.ErrTokenNotFound) {
+		t.Fatalf("while away: got %v", err)
+	}
+	must[worker.Signature](t)(s.Sign(ctx, stays, digest(0)))
+	if err := os.Rename(b.tokens+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	must[worker.TokenInfo](t)(s.FindToken(ctx, "gone", ""))
+	if err := s.Login(ctx, gone.Token, []byte(userPIN)); err != nil {
+		t.Fatal(err)
+	}
+	signAll(t, s, []worker.KeyRef{gone, stays})
+	if left := must[[]os.DirEntry](t)(os.ReadDir(run)); len(left) != 1 {
+		t.Errorf("%d copies, want the worker's only", len(left))
+	}
+}
+
 // tokenDir returns the directory of the token with a label.
 func tokenDir(t *testing.T, b *bench, label string) string {
 	t.Helper()

@@ -29,6 +29,8 @@ type process struct {
 	checked  map[KeyRef]bool
 	// retired: it was ended on purpose, and no failure is to be booked.
 	retired atomic.Bool
+	// quiet: what it says is not logged.
+	quiet atomic.Bool
 
 	writing sync.Mutex // one frame at a time
 	mu      sync.Mutex // guards what follows
@@ -47,7 +49,7 @@ type answer struct {
 }
 
 // startProcess starts the binary with one end of a fresh socket pair.
-func startProcess(binary string, env []string, box *Sandbox, log *slog.Logger) (*process, error) {
+func startProcess(binary string, env []string, box *Sandbox, quiet bool, log *slog.Logger) (*process, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, newError(ErrStart, "cannot make a socket pair for the PKCS#11 worker: %v", err)
@@ -64,7 +66,6 @@ func startProcess(binary string, env []string, box *Sandbox, log *slog.Logger) (
 	cmd := exec.Command(binary)
 	cmd.Env = env
 	cmd.ExtraFiles = []*os.File{theirs} // becomes SocketFD
-	cmd.Stderr = &lineLogger{log: log}
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		// A group of its own keeps a terminal's Ctrl-C away from the worker: the
@@ -77,6 +78,8 @@ func startProcess(binary string, env []string, box *Sandbox, log *slog.Logger) (
 		conn: ours, cmd: cmd, done: make(chan struct{}),
 		loggedIn: make(map[TokenRef]bool), checked: make(map[KeyRef]bool), pending: make(map[uint64]chan<- answer),
 	}
+	p.quiet.Store(quiet)
+	cmd.Stderr = &lineLogger{log: log, quiet: &p.quiet}
 	started := make(chan error, 1)
 	go p.run(box, log, started)
 	if err := <-started; err != nil {
@@ -100,7 +103,7 @@ func (p *process) run(box *Sandbox, log *slog.Logger, started chan<- error) {
 	// What the daemon holds open, also what it was started with, is not for the
 	// child: only the descriptors that are handed over on purpose survive exec.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		log.Warn("sandbox: descriptors the signer was started with may stay open in the PKCS#11 worker", "err", err)
+		logLacking(log, "descriptors the signer was started with may stay open in it (Linux 5.11 closes them)", err)
 	}
 	if err := box.restrictThread(log); err != nil {
 		started <- err
@@ -277,8 +280,9 @@ func (p *process) await(limit time.Duration) string {
 // lineLogger passes the worker's standard error to the log, line by line.
 // A module may print without end, so a line is cut at maxLine bytes.
 type lineLogger struct {
-	log *slog.Logger
-	buf []byte
+	log   *slog.Logger
+	quiet *atomic.Bool
+	buf   []byte
 }
 
 const maxLine = 1024
@@ -292,7 +296,9 @@ func (l *lineLogger) Write(b []byte) (int, error) {
 		}
 		b = rest
 		if found {
-			l.log.Log(context.Background(), slog.LevelInfo, "pkcs11 worker", "says", string(l.buf))
+			if !l.quiet.Load() {
+				l.log.Log(context.Background(), slog.LevelInfo, "pkcs11 worker", "says", string(l.buf))
+			}
 			l.buf = l.buf[:0]
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -144,6 +145,19 @@ func TestOnePINInOwnMemory(t *testing.T) {
 	}
 	if n := turnedCopies(t, turned); n != 0 {
 		t.Errorf("the PIN is %d times in memory after the end", n)
+	}
+	for i, c := range turned {
+		pin[i] = ^c
+	}
+	if err := s.Login(ctx, token.TokenRef, pin); !errors.Is(err, worker.ErrClosed) {
+		t.Fatal(err)
+	}
+	if _, err := s.InitToken(ctx, "two", pin, pin); !errors.Is(err, worker.ErrClosed) {
+		t.Fatal(err)
+	}
+	clear(pin)
+	if n := turnedCopies(t, turned); n != 0 {
+		t.Errorf("the PIN is %d times in memory after calls that were not made", n)
 	}
 }
 

@@ -33,6 +33,15 @@ func exclusive[T any](ctx context.Context, s *Supervisor, f func() (T, error)) (
 	return detached(ctx, func() (T, error) { return alone(ctx, s, f) })
 }
 
+// exclusiveWith is exclusive for an f with secrets: wipe is called when f has
+// ended, or will not be run.
+func exclusiveWith[T any](ctx context.Context, s *Supervisor, wipe func(), f func() (T, error)) (T, error) {
+	return detached(ctx, func() (T, error) {
+		defer wipe()
+		return alone(ctx, s, f)
+	})
+}
+
 // alone waits until nothing else runs, or until ctx ends, and runs f.
 func alone[T any](ctx context.Context, s *Supervisor, f func() (T, error)) (T, error) {
 	var zero T
@@ -68,6 +77,9 @@ func (s *Supervisor) attempt(ctx context.Context, c *climb, f func(*process) err
 		if !again || errors.As(err, &final) || errors.Is(err, ErrDown) || ctx.Err() != nil {
 			return err
 		}
+		if s.startFails > 1 {
+			continue // that the module does not start has been said
+		}
 		s.cfg.Log.Warn("pkcs11 call failed, trying again", "class", rung.String(), "err", err)
 	}
 }
@@ -87,13 +99,15 @@ func (s *Supervisor) worker(ctx context.Context) (*process, error) {
 		return nil, err
 	}
 	began := time.Now()
-	p, err := s.open(s.cfg.PrivateTokenCopy)
+	// What fails again and again is not logged again and again.
+	p, err := s.open(s.cfg.PrivateTokenCopy, s.cfg.Timeouts.Start, s.startFails > 0)
 	if err != nil {
 		if s.class(err) == ClassRestart {
 			s.startFailed(err, time.Since(began))
 		}
 		return nil, err
 	}
+	p.quiet.Store(false)
 	s.proc, s.startFails = p, 0
 	s.setStatus(func(st *Status) {
 		st.Generation++
@@ -104,8 +118,9 @@ func (s *Supervisor) worker(ctx context.Context) (*process, error) {
 	return p, nil
 }
 
-// open starts a worker process and has it load the module.
-func (s *Supervisor) open(tokens *PrivateTokenCopy) (*process, error) {
+// open starts a worker process and has it load the module. A quiet one has
+// nothing logged but what the error says.
+func (s *Supervisor) open(tokens *PrivateTokenCopy, timeout time.Duration, quiet bool) (*process, error) {
 	conf, box := "", s.cfg.Sandbox
 	if tokens != nil {
 		var err error
@@ -114,16 +129,19 @@ func (s *Supervisor) open(tokens *PrivateTokenCopy) (*process, error) {
 		}
 		box = box.with(tokens.Dir)
 	}
-	p, err := startProcess(s.cfg.Binary, s.cfg.environ(conf), box, s.cfg.Log)
+	p, err := startProcess(s.cfg.Binary, s.cfg.environ(conf), box, quiet, s.cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := p.call(&Request{Op: OpOpen, Protocol: Protocol, Module: s.cfg.Module, Sessions: s.cfg.Sessions}, s.cfg.Timeouts.Start)
+	resp, err := p.call(&Request{Op: OpOpen, Protocol: Protocol, Module: s.cfg.Module, Sessions: s.cfg.Sessions}, timeout)
 	if err == nil && resp.Module == nil {
 		err = newError(ErrProtocol, "PKCS#11 worker opened the module without saying what it is")
 	}
 	if err != nil {
-		s.cfg.Log.Warn("pkcs11 worker failed to open its module", "exit", p.kill(), "err", err)
+		exit := p.kill()
+		if !quiet {
+			s.cfg.Log.Warn("pkcs11 worker failed to open its module", "exit", exit, "err", err)
+		}
 		return nil, err
 	}
 	p.module = *resp.Module

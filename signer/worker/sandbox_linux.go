@@ -18,8 +18,8 @@ import (
 // one line of the log and done without.
 type Sandbox struct {
 	// Writable are the files and directories beneath which the module may write:
-	// where it keeps its tokens, locks or logs. Devices that exist may always be
-	// written to. Those that are missing are left out.
+	// where it keeps its tokens, locks or logs. What is missing when the worker
+	// starts is left out, with a line in the log. Devices may always be written to.
 	Writable []string
 	// Hidden are directories in which the module may not read files, unless they
 	// are beneath one in Writable. Beside a hidden directory, and beside each one
@@ -40,12 +40,12 @@ func (b *Sandbox) with(dir string) *Sandbox {
 	return &c
 }
 
-// lacking remembers which missing limits have been logged.
+// lacking remembers what has been logged, so that it is once.
 var lacking sync.Map
 
-func logLacking(log *slog.Logger, limit string, err error) {
-	if _, known := lacking.LoadOrStore(limit, true); !known {
-		log.Warn("sandbox: the PKCS#11 worker runs without a limit that this system does not offer", "limit", limit, "err", err)
+func logLacking(log *slog.Logger, what string, err error) {
+	if _, known := lacking.LoadOrStore(what, true); !known {
+		log.Warn("sandbox of the PKCS#11 worker: "+what, "err", err)
 	}
 }
 
@@ -61,11 +61,16 @@ func (b *Sandbox) restrictThread(log *slog.Logger) error {
 			return fmt.Errorf("sandbox: %q is not an absolute path", path)
 		}
 	}
+	for _, path := range b.Writable {
+		if _, err := os.Stat(path); err != nil {
+			logLacking(log, "writing to "+path+" is not allowed, as it is not there", err)
+		}
+	}
 	if err := b.landlock(); err != nil {
-		logLacking(log, "files (Landlock)", err)
+		logLacking(log, "files are not limited, as this system has no Landlock (Linux 5.13)", err)
 	}
 	if err := filterSystemCalls(b.NoNetwork); err != nil {
-		logLacking(log, "system calls (seccomp)", err)
+		logLacking(log, "system calls are not limited, as this system has no seccomp for it", err)
 	}
 	return nil
 }
@@ -125,7 +130,7 @@ func (b *Sandbox) landlock() error {
 	if err := r.allow("/dev", r.write); err != nil {
 		return err
 	}
-	for _, path := range b.Writable {
+	for _, path := range resolve(b.Writable) {
 		if err := r.allow(path, r.read|r.write|r.tree); err != nil {
 			return err
 		}

@@ -41,6 +41,7 @@ type Supervisor struct {
 	failed     []time.Time          // failures of the present window
 	startFails int                  // starts that failed, in a row
 	nextStart  time.Time
+	seenAway   bool // while the budget was used up, a look did not find a token
 	closed     bool
 
 	mu     sync.Mutex // guards what follows
@@ -118,25 +119,42 @@ func (p *process) listTokens(timeout time.Duration) ([]TokenInfo, error) {
 
 // FindToken resolves a label, and a serial unless it is empty, to the one token
 // that has them; ErrTokenNotFound or ErrTokenAmbiguous otherwise. A token that
-// has returned is found even by a module that lists its tokens only once.
+// has returned is found even by a module that lists its tokens only once, and
+// even while the budget of workers is used up, if it was seen to be away since.
 func (s *Supervisor) FindToken(ctx context.Context, label, serial string) (TokenInfo, error) {
 	return exclusive(ctx, s, func() (TokenInfo, error) {
 		before := s.proc
-		tokens, err := s.listTokens(ctx)
-		if err != nil {
-			return TokenInfo{}, err
-		}
-		info, err := pick(tokens, label, serial)
-		if !errors.Is(err, ErrTokenNotFound) || s.proc != before || !s.returned(label, serial) {
+		info, err := s.findToken(ctx, label, serial)
+		switch {
+		case errors.Is(err, ErrDown) && s.proc == nil && s.usedUp(time.Now()):
+			if !s.look(label, serial) {
+				s.seenAway = true
+				return info, err
+			}
+			if !s.seenAway { // then what is wrong is not that it was away
+				return info, err
+			}
+			s.failed = nil
+		case errors.Is(err, ErrTokenNotFound) && s.proc == before:
+			if !s.look(label, serial) {
+				return info, err
+			}
+			s.retire()
+		default:
 			return info, err
 		}
+		s.seenAway = false
 		s.cfg.Log.Info("a token has returned: the pkcs11 worker is started anew to see it", "label", label)
-		s.retire()
-		if tokens, err = s.listTokens(ctx); err != nil {
-			return TokenInfo{}, err
-		}
-		return pick(tokens, label, serial)
+		return s.findToken(ctx, label, serial)
 	})
+}
+
+func (s *Supervisor) findToken(ctx context.Context, label, serial string) (TokenInfo, error) {
+	tokens, err := s.listTokens(ctx)
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	return pick(tokens, label, serial)
 }
 
 func pick(tokens []TokenInfo, label, serial string) (TokenInfo, error) {
@@ -152,22 +170,20 @@ func pick(tokens []TokenInfo, label, serial string) (TokenInfo, error) {
 	return TokenInfo{}, newError(ErrTokenAmbiguous, "%d tokens are labelled %q: give the serial number too", len(tokens), label)
 }
 
-// returned reports whether a new worker would see a token that the running one
-// does not. SoftHSM, for one, lists its tokens when it is initialised and never
-// again. While the worker is logged in nowhere it is simply replaced; while it
-// works for other tokens a second one has a look, so as not to disturb them.
-func (s *Supervisor) returned(label, serial string) bool {
-	if len(s.proc.loggedIn) == 0 {
-		return true
-	}
+// look reports whether a new worker sees the token, of which the running one, if
+// there is one, does not know. SoftHSM, for one, lists its tokens when it is
+// initialised and never again. The new worker is another one, which logs in
+// nowhere, so as not to disturb the one at work. Where the module allows no second
+// worker, the first is given up for it if it is logged in nowhere.
+func (s *Supervisor) look(label, serial string) bool {
 	tokens := s.cfg.PrivateTokenCopy
 	if tokens != nil {
 		tokens = &PrivateTokenCopy{Source: tokens.Source, Dir: filepath.Join(tokens.Dir, "look")}
 		defer os.RemoveAll(tokens.Dir)
 	}
-	p, err := s.open(tokens)
+	p, err := s.open(tokens, s.cfg.Timeouts.Call, true)
 	if err != nil {
-		return false
+		return s.proc != nil && len(s.proc.loggedIn) == 0
 	}
 	defer p.stop(closeGrace)
 	seen, err := p.listTokens(s.cfg.Timeouts.Call)
@@ -182,8 +198,7 @@ func (s *Supervisor) returned(label, serial string) bool {
 // must be new (ErrTokenExists). Not repeated after a failure.
 func (s *Supervisor) InitToken(ctx context.Context, label string, soPIN, pin []byte) (TokenInfo, error) {
 	req := &Request{Op: OpInitToken, Token: TokenRef{Label: label}, PIN: slices.Clone(pin), SOPIN: slices.Clone(soPIN)}
-	return exclusive(ctx, s, func() (info TokenInfo, err error) {
-		defer req.wipe()
+	return exclusiveWith(ctx, s, req.wipe, func() (info TokenInfo, err error) {
 		resp, err := s.setUp(ctx, TokenRef{}, req)
 		if err != nil {
 			return info, err
