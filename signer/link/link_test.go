@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -43,15 +44,15 @@ type rig struct {
 }
 
 func newRig(tb testing.TB) *rig {
-	r := &rig{tb: tb, node: newTestIdentity(tb), signer: newTestIdentity(tb), address: "127.0.0.1:0", log: new(record)}
+	r := &rig{tb: tb, node: newTestIdentity(tb), signer: newTestIdentity(tb), log: new(record)}
 	r.listen(r.signer.Pin())
 	return r
 }
 
-// listen starts a node's port, at the address of an earlier one; stop ends it.
+// listen starts a node's port; stop ends it.
 func (r *rig) listen(pins ...Pin) (stop func()) {
 	r.tb.Helper()
-	l, err := net.Listen("tcp", r.address)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.tb.Fatal(err)
 	}
@@ -197,29 +198,27 @@ func TestRestarts(t *testing.T) {
 	_, stopSigner := r.dialer(nil)
 	r.askUntil("first")
 	stopSigner()
-	r.dialer(nil)
+	_, stopSigner = r.dialer(nil)
 	r.askUntil("signer is back")
+	stopSigner()
 
 	// Another node in the place of the first, whose connections end.
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.address = l.Addr().String()
-	r.listener = NewListener(l, ListenerConfig{Identity: r.node, Pins: []Pin{r.signer.Pin()}, Log: quiet()})
-	go func() { done <- r.listener.Run(ctx) }()
-	r.dialer(nil)
+	stopNode := r.listen(r.signer.Pin())
+	old := r.listener
+	var place atomic.Value
+	place.Store(r.address)
+	r.dialer(func(c *DialerConfig) {
+		c.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, place.Load().(string))
+		}
+	})
 	r.askUntil("first node")
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.listener.Dial(patience(t)); !errors.Is(err, net.ErrClosed) {
+	stopNode()
+	if _, err := old.Dial(patience(t)); !errors.Is(err, net.ErrClosed) {
 		t.Fatalf("a listener that has ended: %v", err)
 	}
 	r.listen(r.signer.Pin())
+	place.Store(r.address)
 	r.askUntil("node is back")
 }
 
@@ -228,7 +227,6 @@ func TestRestarts(t *testing.T) {
 func TestPreference(t *testing.T) {
 	r := newRig(t)
 	second := newTestIdentity(t)
-	r.address = "127.0.0.1:0"
 	r.listen(r.signer.Pin(), second.Pin())
 	served := make(chan string, 100)
 	serve := func(name string) func(context.Context, net.Conn) {
