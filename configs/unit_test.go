@@ -88,6 +88,7 @@ var dialDropIn = unit{
 	"Unit": {"Wants": {"network-online.target"}, "After": {"network-online.target"}},
 	"Service": {
 		"LoadCredentialEncrypted": {"signer.identity:/etc/qcity/credentials/signer.identity"},
+		"RuntimeDirectoryMode":    {"0700"},
 		"PrivateNetwork":          {"no"}, "IPAddressAllow": {"192.0.2.10"},
 		"RestrictAddressFamilies": {"AF_INET AF_INET6"},
 	},
@@ -114,7 +115,7 @@ func TestSignerUnit(t *testing.T) {
 	}
 	// The drop-in opens the network to the nodes and takes no other protection away.
 	for key := range dialDropIn["Service"] {
-		if !slices.Contains([]string{"LoadCredentialEncrypted", "PrivateNetwork", "IPAddressAllow", "RestrictAddressFamilies"}, key) {
+		if !slices.Contains([]string{"LoadCredentialEncrypted", "RuntimeDirectoryMode", "PrivateNetwork", "IPAddressAllow", "RestrictAddressFamilies"}, key) {
 			t.Errorf("the drop-in changes %s", key)
 		}
 	}

@@ -3,8 +3,12 @@ package signer
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
+	"io"
+	"net"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -164,6 +168,78 @@ func FuzzResponse(f *testing.F) {
 		var again wireResponse
 		if err := decodeStrict(out, &again); err != nil || again.ID != resp.ID {
 			t.Fatalf("a response does not survive its encoding: %v", err)
+		}
+	})
+}
+
+// strict is a backend that fails the test when it is asked before a hello.
+type strict struct{ asked int }
+
+func (s *strict) SignSlot(context.Context, Request) (Response, error) {
+	s.asked++
+	return Response{}, refuse(RuleFormat, "no")
+}
+
+func (s *strict) Attest(context.Context, VoteRequest) (Response, error) {
+	s.asked++
+	return Response{}, failed(ErrUnavailable, nil, "no")
+}
+
+func (s *strict) SlotRecord(context.Context, uint32) (SlotRecord, bool, error) {
+	s.asked++
+	return SlotRecord{}, false, nil
+}
+
+func (s *strict) Status(context.Context) Status {
+	s.asked++
+	return Status{}
+}
+
+// FuzzConnection sends a server anything: it answers in whole lines of the
+// protocol, at most one for each line it got, and asks nothing of its backend
+// before a right hello.
+func FuzzConnection(f *testing.F) {
+	hello := `{"id":1,"method":"hello","params":{"version":2,"network":"` + testNet.String() + `"}}` + "\n"
+	f.Add([]byte(hello + `{"id":2,"method":"status"}` + "\n" + `{"id":3,"method":"slot_record","params":{"height":1}}` + "\n"))
+	f.Add([]byte(hello + `{"id":2,"method":"sign_slot","params":{}}` + "\n" + `{"id":3,"method":"attest","params":{}}` + "\n{"))
+	f.Add([]byte(`{"id":2,"method":"status"}` + "\n" + hello))
+	f.Add([]byte(hello + hello + "\n\n\x00"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		backend := new(strict)
+		s := NewServer(ServerConfig{Network: testNet, Backend: backend, Log: quiet()})
+		ours, theirs := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.Serve(context.Background(), theirs)
+		}()
+		answers := make(chan []byte)
+		go func() {
+			out, _ := io.ReadAll(ours)
+			answers <- out
+		}()
+		_ = ours.SetWriteDeadline(time.Now().Add(time.Minute))
+		_, _ = ours.Write(in)
+		// The reader goes on until the server has closed: a half line at the end would
+		// keep that waiting, and is ended here.
+		_, _ = ours.Write([]byte("\nno request\n"))
+		out := <-answers
+		<-done
+		var greeted bool
+		lines := 0
+		for line := range bytes.Lines(out) {
+			lines++
+			var resp wireResponse
+			if err := decodeStrict(bytes.TrimSuffix(line, []byte("\n")), &resp); err != nil || line[len(line)-1] != '\n' || (resp.Error == nil) == (resp.Result == nil) {
+				t.Fatalf("answer %q: %v", line, err)
+			}
+			greeted = greeted || lines == 1 && resp.Error == nil
+		}
+		if backend.asked > 0 && !greeted {
+			t.Fatal("the backend was asked without a hello")
+		}
+		if got := bytes.Count(in, []byte("\n")) + 2; lines > got {
+			t.Fatalf("%d answers to %d lines", lines, got)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"qcitycoin.org/qcity/configs"
@@ -91,6 +92,8 @@ func TestLink(t *testing.T) {
 	k.signer.start()
 	slots = k.wantSlotsBeyond(slots+2, "after the signer came back")
 	k.checkStatus(address)
+	k.freeze()
+	slots = k.wantSlotsBeyond(slots+2, "after the node woke up")
 
 	// The signer comes back as somebody else: nothing is signed until it is itself
 	// again. Slots can be filled by validators only, so the chain stands still.
@@ -111,6 +114,28 @@ func TestLink(t *testing.T) {
 	k.wantSlotsBeyond(max(slots, before), "by the signer that is pinned")
 	k.signer.stop()
 	k.node.stop()
+}
+
+// freeze stops the node's process as it is: its kernel still answers, it does not.
+// The signer notices, and is back when the node is.
+func (k *linked) freeze() {
+	k.t.Helper()
+	connected := func() bool {
+		stdout, stderr, code := qcity(k.t, "signer", "status", "--config", filepath.Join(k.dir, "signer.toml"), "--json")
+		var st signer.Status
+		if err := json.Unmarshal([]byte(must0(k.t, stdout, stderr, code)), &st); err != nil {
+			k.t.Fatal(err)
+		}
+		return st.Links[0].Connected
+	}
+	if err := syscall.Kill(k.node.pid(), syscall.SIGSTOP); err != nil {
+		k.t.Fatal(err)
+	}
+	until(k.t, "the signer notices that the node says nothing", func() bool { return !connected() })
+	if err := syscall.Kill(k.node.pid(), syscall.SIGCONT); err != nil {
+		k.t.Fatal(err)
+	}
+	until(k.t, "the signer is connected again", connected)
 }
 
 // checkStatus asks the daemon what an operator asks.

@@ -102,7 +102,6 @@ func (l *Listener) admit(ctx context.Context, w *waiting) {
 		_ = c.Close()
 		return
 	}
-	l.c.Log.Debug("a signer is connected", "signer", pin, "from", c.RemoteAddr())
 	select {
 	case <-c.gone: // whoever uses it reads that
 	case <-ctx.Done():
@@ -158,7 +157,9 @@ func (l *Listener) keep(c *conn, pin Pin) bool {
 	if l.closed || l.count[pin] >= maxPerPeer {
 		return false
 	}
-	l.count[pin]++
+	if l.count[pin]++; l.count[pin] == 1 {
+		l.c.Log.Info("a signer is connected", "signer", pin, "from", c.RemoteAddr())
+	}
 	l.spare[pin] = append(l.spare[pin], c)
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -168,7 +169,9 @@ func (l *Listener) keep(c *conn, pin Pin) bool {
 func (l *Listener) drop(c *conn, pin Pin) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.count[pin]--
+	if l.count[pin]--; l.count[pin] == 0 && !l.closed {
+		l.c.Log.Warn("the signer's last connection ended", "signer", pin, "from", c.RemoteAddr())
+	}
 	l.spare[pin] = slices.DeleteFunc(l.spare[pin], func(x *conn) bool { return x == c })
 }
 
