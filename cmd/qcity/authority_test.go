@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"qcitycoin.org/qcity/configs"
@@ -388,6 +389,29 @@ func TestAuthoritySignRefuses(t *testing.T) {
 	if err != nil || !strings.Contains(seen, "NOT COMPARED") {
 		t.Errorf("offline: %s, %v", seen, err)
 	}
+}
+
+// away is a signer that never answers.
+type away struct{}
+
+func (away) SignSetChange(ctx context.Context, _ authority.SetChangeRequest) (signer.Response, error) {
+	<-ctx.Done()
+	return signer.Response{}, ctx.Err()
+}
+
+// TestAuthoritySignerAway: the command does not wait for ever, and says what to do.
+func TestAuthoritySignerAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := false
+		s := authoritySign{connect: func(context.Context) (setChangeSigner, func() error, error) {
+			return away{}, func() error { ended = true; return nil }, nil
+		}}
+		start := time.Now()
+		_, err := s.ask(t.Context(), authority.SetChangeRequest{})
+		if err == nil || !strings.Contains(err.Error(), "use --direct") || !ended || time.Since(start) != signerPatience {
+			t.Errorf("after %v, connection ended %t: %v", time.Since(start), ended, err)
+		}
+	})
 }
 
 // TestAuthorityPropose: the ways to say what the new set is.
