@@ -242,4 +242,3 @@ func (o *office) sign(s *softSigner, path, key, typed string, change ...func(*au
 }
 
 func answers(lines ...string) string { return strings.Join(lines, "\n") + "\n" }
-
