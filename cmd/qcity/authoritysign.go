@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -146,12 +147,21 @@ func (s *authoritySign) run(ctx context.Context, cfg *configs.Config, net *conse
 	return signed, durable.WriteFile(s.target(path), signed.Encode(), 0o644)
 }
 
+// signerPatience is how long the signer has: it may be restarting, and its HSM
+// may be slow.
+const signerPatience = 30 * time.Second
+
 func (s *authoritySign) ask(ctx context.Context, r authority.SetChangeRequest) (sig [64]byte, err error) {
 	signs, end, err := s.connect(ctx)
 	if err != nil {
 		return sig, err
 	}
-	resp, err := signs.SignSetChange(ctx, r)
+	asking, cancel := context.WithTimeout(ctx, signerPatience)
+	defer cancel()
+	resp, err := signs.SignSetChange(asking, r)
+	if asking.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w; start it, or use --direct. If it was asked, ask again for the same proposal", err)
+	}
 	err = errors.Join(err, end())
 	var refusal *signer.Refusal
 	if errors.As(err, &refusal) {

@@ -157,7 +157,7 @@ func (v *authorityView) handover() string {
 	if v.Pending.Carrier.Height == 0 {
 		return "being carried"
 	}
-	return fmt.Sprintf("carried by slot %d; both sets vote; it takes over when slot %d is final (final now: %d), or %d slots above it are certified (now: %d)",
+	return fmt.Sprintf("carried by slot %d; both sets vote; it takes over once blocks prove that slot %d is final (final so far: %d), or that %d slots above it are certified (so far: %d)",
 		v.Pending.Carrier.Height, v.Pending.Carrier.Height, v.Final, authority.DepthSlots, v.Pending.CertifiedAbove)
 }
 

@@ -218,7 +218,7 @@ func TestCombineLaws(t *testing.T) {
 	// Two signatures of each validator, as if a journal had been lost, and two
 	// notes about one of them.
 	var pool []authority.Signature
-	for i := range uint8(5) {
+	for i := range uint8(3) {
 		a, b := signature(p, i), signature(p, i)
 		b.People = []string{"Cy Coe", "Di Dorn"}
 		c := b
@@ -228,7 +228,7 @@ func TestCombineLaws(t *testing.T) {
 	copyOf := rapid.Custom(func(t *rapid.T) *authority.Proposal {
 		q := *p
 		q.Signatures = []authority.Signature{}
-		for i := range 5 {
+		for i := range 3 {
 			if j := rapid.IntRange(-2, 2).Draw(t, "which"); j >= 0 {
 				q.Signatures = append(q.Signatures, pool[3*i+j])
 			}
@@ -251,18 +251,19 @@ func TestCombineLaws(t *testing.T) {
 			}
 		}
 		same("commutative", combine(a, b), combine(b, a))
-		same("associative", combine(combine(a, b), c), combine(a, combine(b, c)))
-		same("associative in one go", combine(a, b, c), combine(combine(c, a), b))
+		all := combine(a, b, c)
+		same("associative", combine(combine(a, b), c), all)
+		same("associative", combine(a, combine(b, c)), all)
 		same("idempotent", combine(a, a), a)
-		same("absorbing", combine(combine(a, b), b), combine(a, b))
+		same("absorbing", combine(all, b), all)
 		if !bytes.Equal(before, a.Encode()) {
 			t.Fatal("a copy was changed")
 		}
-		got, err := authority.Parse(combine(a, b, c).Encode())
+		got, err := authority.Parse(all.Encode())
 		if err != nil {
 			t.Fatal(err)
 		}
-		same("read as it was written", got, combine(a, b, c))
+		same("read as it was written", got, all)
 	})
 }
 
