@@ -14,6 +14,7 @@ import (
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/authority"
 )
 
 // FuzzRequest feeds the socket's decoder and the rules behind it. A request
@@ -143,7 +144,7 @@ func FuzzRecord(f *testing.F) {
 // FuzzResponse feeds the client's decoder: whatever answers, the result is a
 // response, a refusal or an error of a kind, and never both.
 func FuzzResponse(f *testing.F) {
-	f.Add([]byte(`{"id":1,"result":{"version":2,"network":"00"}}`))
+	f.Add([]byte(`{"id":1,"result":{"version":3,"network":"00"}}`))
 	f.Add([]byte(`{"id":2,"error":{"kind":"refused","rule":"slot-stale","detail":"x"}}`))
 	f.Add([]byte(`{"id":2,"error":{"kind":"internal","detail":"x"},"result":{}}`))
 	f.Add([]byte(`{"id":18446744073709551615,"result":null}`))
@@ -185,6 +186,26 @@ func (s *strict) Attest(context.Context, VoteRequest) (Response, error) {
 	return Response{}, failed(ErrUnavailable, nil, "no")
 }
 
+func (s *strict) SignSetChange(context.Context, authority.SetChangeRequest) (Response, error) {
+	s.asked++
+	return Response{}, refuse(RuleFormat, "no")
+}
+
+func (s *strict) Seen(context.Context, SeenRequest) error {
+	s.asked++
+	return nil
+}
+
+func (s *strict) Halt(context.Context, string, string) error {
+	s.asked++
+	return nil
+}
+
+func (s *strict) Resume(context.Context, string) (bool, error) {
+	s.asked++
+	return false, nil
+}
+
 func (s *strict) SlotRecord(context.Context, uint32) (SlotRecord, bool, error) {
 	s.asked++
 	return SlotRecord{}, false, nil
@@ -199,7 +220,7 @@ func (s *strict) Status(context.Context) Status {
 // protocol, at most one for each line it got, and asks nothing of its backend
 // before a right hello.
 func FuzzConnection(f *testing.F) {
-	hello := `{"id":1,"method":"hello","params":{"version":2,"network":"` + testNet.String() + `"}}` + "\n"
+	hello := `{"id":1,"method":"hello","params":{"version":3,"network":"` + testNet.String() + `"}}` + "\n"
 	f.Add([]byte(hello + `{"id":2,"method":"status"}` + "\n" + `{"id":3,"method":"slot_record","params":{"height":1}}` + "\n"))
 	f.Add([]byte(hello + `{"id":2,"method":"sign_slot","params":{}}` + "\n" + `{"id":3,"method":"attest","params":{}}` + "\n{"))
 	f.Add([]byte(`{"id":2,"method":"status"}` + "\n" + hello))
