@@ -15,7 +15,7 @@ import (
 
 func newSigner() *cobra.Command {
 	c := &cobra.Command{Use: "signer", Short: "Hold validator keys in an HSM and sign their slots"}
-	c.AddCommand(newSignerRun(), newSignerJournal())
+	c.AddCommand(newSignerRun(), newSignerJournal(), newSignerCluster())
 	return c
 }
 
