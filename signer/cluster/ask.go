@@ -125,6 +125,6 @@ func explain(err error, format string, args ...any) error {
 	case ErrDamaged:
 		return failed(kind, err, "%s: etcd reports damage: look at its alarms and replace the damaged member", what)
 	default:
-		return failed(kind, err, "%s: no answer", what)
+		return failed(kind, err, "%s: no answer: are a majority of its members up, and are the addresses and certificates right?", what)
 	}
 }
