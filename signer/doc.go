@@ -32,6 +32,13 @@
 //   - Without its journal, or with that of another network, it does not start.
 //     Only CreateJournal makes one; lost state is never taken for an empty past
 //     (TestJournalRefusesToStart). Old journals stay readable (TestRecordFormat).
+//   - With a copy of its journal, one restored from a backup, or one behind what
+//     the chain shows, it does not start (TestPlace, TestKilledMark, TestFloor).
+//   - What one journal knows another takes in, whole or not at all, and only ever
+//     forbids more for it. What the one refuses the other does, too (TestMove,
+//     TestMoveProperty, TestImportIsAtomic, TestInterchangeVectors).
+//   - For one number a key signs one successor set, and numbers strictly increase
+//     (TestSetChangeRules).
 //   - A wrong PIN is tried once, whatever is killed meanwhile: a PIN that the
 //     token never accepted is shown to it only after that was written to disk
 //     (pins.json). A PIN that it accepted before never needs a person

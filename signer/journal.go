@@ -118,15 +118,16 @@ func openJournal(d disk, path string, network types.Hash, keys []types.PublicKey
 
 // loadJournal reads a journal, wherever it lives, and what the mark beside it says.
 func loadJournal(d disk, path string, network types.Hash, keys []types.PublicKey) (*Journal, sighting, error) {
-	log, err := durable.OpenLog(path, journalOptions(d.fs))
-	if err != nil {
-		return nil, sighting{}, explainOpen(path, err)
-	}
-	j := newJournal(path, d, log)
+	// The mark first: it must not be ahead of a journal that is being written.
 	seen, err := readMark(d.files(), markPath(path))
 	if err != nil {
-		return nil, seen, errors.Join(err, log.Close())
+		return nil, seen, err
 	}
+	log, err := durable.OpenLog(path, journalOptions(d.fs))
+	if err != nil {
+		return nil, seen, explainOpen(path, err)
+	}
+	j := newJournal(path, d, log)
 	if err := errors.Join(j.load(&seen), j.fits(network, keys)); err != nil {
 		return nil, seen, &TerminalError{errors.Join(err, log.Close())}
 	}

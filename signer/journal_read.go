@@ -20,7 +20,6 @@ type JournalView struct {
 // The record that is just being written may be missing.
 func ViewJournal(path string, network types.Hash) (*JournalView, error) {
 	d := disk{fs: readOnly{}, place: thisMachine.place}
-	// The mark may run ahead of what is read here, so it is read first.
 	j, seen, err := loadJournal(d, path, network, nil)
 	if err != nil {
 		return nil, err
