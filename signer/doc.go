@@ -28,7 +28,9 @@
 //     TestOpenVoteMayBeAskedAgain).
 //   - Up to its floor a key may have signed what the journal does not know of. No
 //     block and no target of a vote is at the floor or below, and no source below
-//     it: the last source before may have been any there (TestVoteFloor).
+//     it: the last source before may have been any there (TestVoteFloor). A claim
+//     that is still open when the floor reaches it is not finished here
+//     (TestFloorClosesOpenClaims).
 //   - Without its journal, or with that of another network, it does not start.
 //     Only CreateJournal makes one; lost state is never taken for an empty past
 //     (TestJournalRefusesToStart). Old journals stay readable (TestRecordFormat).

@@ -11,6 +11,10 @@ import (
 	"qcitycoin.org/qcity/signer/interchange"
 )
 
+// RuleElsewhere: another signer claimed this very thing, as an import says. If it
+// made a signature, that is the one there is.
+const RuleElsewhere Rule = "claimed-elsewhere"
+
 // FloorSource says where the height of a floor came from.
 type FloorSource string
 
