@@ -2,12 +2,9 @@ package signer
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
 	"sync"
 
 	"qcitycoin.org/qcity/internal/durable"
@@ -373,37 +370,6 @@ func (j *Journal) Slot(height uint32) (s SlotRecord, ok bool, err error) {
 		}
 	}
 	return SlotRecord{}, false, err
-}
-
-// JournalStatus describes a journal.
-type JournalStatus struct {
-	Path       string `json:"path"`
-	FileID     string `json:"fileID"` // random, 32 hexadecimal digits
-	Records    uint64 `json:"records"`
-	Highest    uint32 `json:"highest"`    // highest claim of any key on a block
-	LastSigned uint32 `json:"lastSigned"` // highest height with a sealed block, 0 if none
-	Torn       int64  `json:"torn"`       // bytes of an interrupted record cut off at the start
-}
-
-// Status describes the journal.
-func (j *Journal) Status() JournalStatus {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	s := JournalStatus{
-		Path: j.path, FileID: hex.EncodeToString(j.mem.fileID[:]), Records: j.mem.records,
-		LastSigned: j.mem.lastSealed, Torn: j.log.TornBytes(),
-	}
-	for m := range maps.Values(j.mem.keys) {
-		s.Highest = max(s.Highest, m.highest)
-	}
-	return s
-}
-
-// Keys returns the keys the journal was made for, in no order.
-func (j *Journal) Keys() []types.PublicKey {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Collect(maps.Keys(j.mem.keys))
 }
 
 // Failed is closed once the file can no longer be written. The daemon then ends
