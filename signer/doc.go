@@ -35,7 +35,7 @@
 //     Only CreateJournal makes one; lost state is never taken for an empty past
 //     (TestJournalRefusesToStart). Old journals stay readable (TestRecordFormat).
 //   - With a copy of its journal, one restored from a backup, or one behind what
-//     the chain shows, it does not start (TestPlace, TestKilledMark, TestFloor).
+//     the chain shows, it does not start (TestPlace, TestKilledMark, TestMarkLife, TestFloor).
 //   - What one journal knows another takes in, whole or not at all, and only ever
 //     forbids more for it. What the one refuses the other does, too (TestMove,
 //     TestMoveProperty, TestImportIsAtomic, TestInterchangeVectors).

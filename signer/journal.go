@@ -66,7 +66,7 @@ func createJournal(d disk, path string, network types.Hash, keys []types.PublicK
 		err = j.append(&meta)
 	}
 	if err == nil {
-		err = j.bind(sighting{})
+		err = j.bind()
 	}
 	return errors.Join(err, j.Close())
 }
@@ -105,7 +105,7 @@ func openJournal(d disk, path string, network types.Hash, keys []types.PublicKey
 	}
 	err = j.checkPlace(seen)
 	if err == nil {
-		err = j.settle(seen)
+		err = j.settle()
 	}
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
@@ -199,9 +199,7 @@ func (j *Journal) append(r *record) error {
 	}
 	j.mark.fileID = j.mem.fileID
 	j.mark.next(payload)
-	// A mark that could not be written lags. The journal itself is whole, so
-	// nothing stops for it.
-	_ = j.beside.write(&j.mark)
+	j.beside.write(j.mark)
 	return nil
 }
 

@@ -236,7 +236,7 @@ func (j *Journal) adopt(floor uint32) error {
 	if err := dropMark(j.disk.files(), markPath(j.path)); err != nil {
 		return err
 	}
-	return j.bind(sighting{})
+	return j.bind()
 }
 
 // KeyMarks is what a journal knows of a key, at a glance. 0 means none.
