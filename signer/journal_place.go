@@ -219,9 +219,13 @@ func (s *sighting) compare(now *mark) {
 
 func markPath(journal string) string { return journal + ".mark" }
 
-// markSlot is the distance of the two places in a mark file, which are written
-// in turn: a write that was cut short leaves the other one.
-const markSlot = 512
+// A mark file has three slots. The first is written once, and durable before the
+// file gets its name. The others are written in turn, unsynced: a write that was
+// cut short, and a power cut, leave the first at least.
+const (
+	markSlot  = 512 // bytes from one to the next
+	markSlots = 3
+)
 
 // readMark reads a mark. One that cannot be read was being made when its maker
 // ended, or was tampered with: it counts as none, which a bound journal refuses.
@@ -233,7 +237,7 @@ func readMark(files durable.FS, path string) (s sighting, err error) {
 	if err != nil {
 		return s, fmt.Errorf("reading the mark beside the signing journal: %w", err)
 	}
-	for slot := range 2 {
+	for slot := range markSlots {
 		b := make([]byte, len((&mark{}).String()))
 		if _, err := f.ReadAt(b, int64(slot)*markSlot); err != nil {
 			continue
@@ -270,7 +274,7 @@ type markFile struct {
 	path string
 	f    durable.File
 	self types.Hash // the file's own place
-	good int        // the slot that holds the newest mark, which must not be lost
+	last int64      // the slot that was written last
 	told int
 }
 
@@ -284,9 +288,9 @@ func createMark(d disk, path string, now mark) (*markFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &markFile{disk: d, path: path, f: f, good: 1}
+	m := &markFile{disk: d, path: path, f: f}
 	if m.self, err = d.place(tmp); err == nil {
-		err = m.put(now)
+		err = m.put(now, 0)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -316,16 +320,18 @@ func (m *markFile) write(now mark) {
 			return
 		}
 	}
-	_ = m.put(now)
+	slot := int64(1)
+	if m.last == 1 {
+		slot = 2
+	}
+	if m.put(now, slot) == nil {
+		m.last = slot
+	}
 }
 
-func (m *markFile) put(now mark) error {
+func (m *markFile) put(now mark, slot int64) error {
 	now.self = m.self
-	slot := 1 - m.good
-	_, err := m.f.WriteAt([]byte(now.String()), int64(slot)*markSlot)
-	if err == nil {
-		m.good = slot
-	}
+	_, err := m.f.WriteAt([]byte(now.String()), slot*markSlot)
 	return err
 }
 
