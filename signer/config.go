@@ -16,8 +16,8 @@ import (
 // never in it. Users write the signer's part of configs.Config, whose names the
 // errors of this package use.
 type Config struct {
-	// Journal is the path of the signing journal (CreateJournal). Beside it lie
-	// pins.json and, with SoftHSMCopy, the copies of the token directory.
+	// Journal is the path of the signing journal (CreateJournal). Beside it lie its
+	// mark, pins.json and, with SoftHSMCopy, the copies of the token directory.
 	Journal string
 	// Audit is the path of the audit log (audit.Create).
 	Audit string

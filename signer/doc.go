@@ -28,10 +28,19 @@
 //     TestOpenVoteMayBeAskedAgain).
 //   - Up to its floor a key may have signed what the journal does not know of. No
 //     block and no target of a vote is at the floor or below, and no source below
-//     it: the last source before may have been any there (TestVoteFloor).
+//     it: the last source before may have been any there (TestVoteFloor). A claim
+//     that is still open when the floor reaches it is not finished here
+//     (TestFloorClosesOpenClaims).
 //   - Without its journal, or with that of another network, it does not start.
 //     Only CreateJournal makes one; lost state is never taken for an empty past
 //     (TestJournalRefusesToStart). Old journals stay readable (TestRecordFormat).
+//   - With a copy of its journal, one restored from a backup, or one behind what
+//     the chain shows, it does not start (TestPlace, TestKilledMark, TestMarkLife, TestFloor).
+//   - What one journal knows another takes in, whole or not at all, and only ever
+//     forbids more for it. What the one refuses the other does, too (TestMove,
+//     TestMoveProperty, TestImportIsAtomic, TestInterchangeVectors).
+//   - For one number a key signs one successor set, and numbers strictly increase
+//     (TestSetChangeRules).
 //   - A wrong PIN is tried once, whatever is killed meanwhile: a PIN that the
 //     token never accepted is shown to it only after that was written to disk
 //     (pins.json). A PIN that it accepted before, from a file, never needs a person

@@ -126,6 +126,11 @@ func FuzzRecord(f *testing.F) {
 		{kind: recordFloor, height: 4, key: keys[3].public},
 		{kind: recordVote, height: 5, key: keys[4].public, digest: types.Hash{6}, link: linkOf(3, 1, 5, 2)},
 		{kind: recordVoteSeal, height: 5, key: keys[4].public, signature: [64]byte{7}},
+		{kind: recordKeys, keys: publics(keys[:2]), height: 9},
+		{kind: recordPlace, digest: types.Hash{8}},
+		{kind: recordImport, part: 1, left: 2, data: []byte{9}},
+		{kind: recordSet, height: 6, key: keys[0].public, digest: types.Hash{10}},
+		{kind: recordSetSeal, height: 6, key: keys[0].public, signature: [64]byte{11}},
 	} {
 		f.Add(r.encode())
 		back := need[record](f)(decodeRecord(r.encode()))

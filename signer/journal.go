@@ -2,12 +2,9 @@ package signer
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
 	"sync"
 
 	"qcitycoin.org/qcity/internal/durable"
@@ -69,7 +66,7 @@ func createJournal(d disk, path string, network types.Hash, keys []types.PublicK
 		err = j.append(&meta)
 	}
 	if err == nil {
-		err = j.bind(sighting{})
+		err = j.bind()
 	}
 	return errors.Join(err, j.Close())
 }
@@ -108,7 +105,7 @@ func openJournal(d disk, path string, network types.Hash, keys []types.PublicKey
 	}
 	err = j.checkPlace(seen)
 	if err == nil {
-		err = j.settle(seen)
+		err = j.settle()
 	}
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
@@ -118,15 +115,16 @@ func openJournal(d disk, path string, network types.Hash, keys []types.PublicKey
 
 // loadJournal reads a journal, wherever it lives, and what the mark beside it says.
 func loadJournal(d disk, path string, network types.Hash, keys []types.PublicKey) (*Journal, sighting, error) {
-	log, err := durable.OpenLog(path, journalOptions(d.fs))
-	if err != nil {
-		return nil, sighting{}, explainOpen(path, err)
-	}
-	j := newJournal(path, d, log)
+	// The mark first: it must not be ahead of a journal that is being written.
 	seen, err := readMark(d.files(), markPath(path))
 	if err != nil {
-		return nil, seen, errors.Join(err, log.Close())
+		return nil, seen, err
 	}
+	log, err := durable.OpenLog(path, journalOptions(d.fs))
+	if err != nil {
+		return nil, seen, explainOpen(path, err)
+	}
+	j := newJournal(path, d, log)
 	if err := errors.Join(j.load(&seen), j.fits(network, keys)); err != nil {
 		return nil, seen, &TerminalError{errors.Join(err, log.Close())}
 	}
@@ -201,9 +199,7 @@ func (j *Journal) append(r *record) error {
 	}
 	j.mark.fileID = j.mem.fileID
 	j.mark.next(payload)
-	// A mark that could not be written lags. The journal itself is whole, so
-	// nothing stops for it.
-	_ = j.beside.write(&j.mark)
+	j.beside.write(j.mark)
 	return nil
 }
 
@@ -372,37 +368,6 @@ func (j *Journal) Slot(height uint32) (s SlotRecord, ok bool, err error) {
 		}
 	}
 	return SlotRecord{}, false, err
-}
-
-// JournalStatus describes a journal.
-type JournalStatus struct {
-	Path       string `json:"path"`
-	FileID     string `json:"fileID"` // random, 32 hexadecimal digits
-	Records    uint64 `json:"records"`
-	Highest    uint32 `json:"highest"`    // highest claim of any key on a block
-	LastSigned uint32 `json:"lastSigned"` // highest height with a sealed block, 0 if none
-	Torn       int64  `json:"torn"`       // bytes of an interrupted record cut off at the start
-}
-
-// Status describes the journal.
-func (j *Journal) Status() JournalStatus {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	s := JournalStatus{
-		Path: j.path, FileID: hex.EncodeToString(j.mem.fileID[:]), Records: j.mem.records,
-		LastSigned: j.mem.lastSealed, Torn: j.log.TornBytes(),
-	}
-	for m := range maps.Values(j.mem.keys) {
-		s.Highest = max(s.Highest, m.highest)
-	}
-	return s
-}
-
-// Keys returns the keys the journal was made for, in no order.
-func (j *Journal) Keys() []types.PublicKey {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Collect(maps.Keys(j.mem.keys))
 }
 
 // Failed is closed once the file can no longer be written. The daemon then ends

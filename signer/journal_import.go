@@ -11,6 +11,10 @@ import (
 	"qcitycoin.org/qcity/signer/interchange"
 )
 
+// RuleElsewhere: another signer claimed this very thing, as an import says. If it
+// made a signature, that is the one there is.
+const RuleElsewhere Rule = "claimed-elsewhere"
+
 // FloorSource says where the height of a floor came from.
 type FloorSource string
 
@@ -103,16 +107,15 @@ func (m *memory) importBlock(own *marks, key types.PublicKey, b interchange.Bloc
 		}
 		m.remember(s)
 		return true
-	case len(old.Signature) > 0:
-		return false // it was released: nothing takes that back
 	case b.Digest == nil || old.Digest != *b.Digest:
 		if old.State == Imported && old.Digest.IsZero() {
 			return false
 		}
-		old.State, old.Digest = Imported, types.Hash{}
+		// Also a signature of our own: it may never have left.
+		old.State, old.Digest, old.Signature = Imported, types.Hash{}, nil
 		m.giveUp(b.Height)
 		return true
-	case b.Signature == nil || old.State == Abandoned:
+	case b.Signature == nil || len(old.Signature) > 0 || old.State == Abandoned:
 		return false
 	}
 	old.Signature = b.Signature[:]
@@ -131,7 +134,8 @@ func (m *memory) giveUp(height uint32) {
 	}
 }
 
-// importVote takes in a vote, and closes the open votes that contradict it.
+// importVote takes in a vote. What contradicts it is closed, even if there is a
+// signature: it may never have left.
 func (m *marks) importVote(in interchange.Vote) (changed bool) {
 	v := &vote{seal: in.Signature, closed: true, blind: in.Link == nil}
 	if v.blind {
@@ -144,18 +148,20 @@ func (m *marks) importVote(in interchange.Vote) (changed bool) {
 	}
 	changed = m.bound(v)
 	for _, old := range m.votes {
-		if old.seal == nil && !old.closed && v.contradicts(old.link) {
-			old.closed, changed = true, true
+		if old.blind || !v.contradicts(old.link) {
+			continue
+		}
+		v.seal = nil
+		if old.seal != nil || !old.closed {
+			old.seal, old.closed, changed = nil, true, true
 		}
 	}
 	old := m.vote(in.Target)
 	switch {
 	case old == nil:
 		return m.keepVote(v) || changed
-	case old.seal != nil:
-		return changed
 	case !v.blind && old.is(v.link):
-		if v.seal != nil {
+		if v.seal != nil && old.seal == nil {
 			old.seal, changed = v.seal, true
 		}
 		return changed
@@ -223,15 +229,13 @@ func (m *marks) importSetChange(in interchange.SetChange) bool {
 		return true
 	}
 	switch {
-	case old.seal != nil:
-		return false
 	case in.Digest == nil || old.digest != *in.Digest:
 		if old.digest.IsZero() {
 			return false
 		}
-		old.digest, old.closed = types.Hash{}, true
+		old.digest, old.seal, old.closed = types.Hash{}, nil, true
 		return true
-	case in.Signature == nil:
+	case in.Signature == nil || old.seal != nil:
 		return false
 	}
 	old.seal = in.Signature

@@ -40,8 +40,14 @@ func (j *Journal) Import(doc *interchange.Document) (*Import, error) {
 	if len(doc.Keys) == 0 {
 		return nil, errors.New("importing watermarks: the document names none of the journal's keys: export from the signer that had them")
 	}
+	// What is written must be readable for ever, wherever the document came from.
+	text := doc.Encode()
+	doc, err := interchange.Parse(text, j.mem.network, 1)
+	if err != nil {
+		return nil, fmt.Errorf("importing: %w", err)
+	}
 	if in.Changed = j.mem.clone().applyImport(doc); in.Changed {
-		if err := j.appendImport(doc.Encode()); err != nil {
+		if err := j.appendImport(text); err != nil {
 			return nil, err
 		}
 	}
@@ -230,7 +236,7 @@ func (j *Journal) adopt(floor uint32) error {
 	if err := dropMark(j.disk.files(), markPath(j.path)); err != nil {
 		return err
 	}
-	return j.bind(sighting{})
+	return j.bind()
 }
 
 // KeyMarks is what a journal knows of a key, at a glance. 0 means none.

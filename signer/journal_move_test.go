@@ -157,6 +157,35 @@ func TestMove(t *testing.T) {
 	must(t, old, claimOf(keys[1], 40, 2)) // is still its own open claim
 }
 
+// TestMoveService: the service over a journal that took the history in releases
+// the very bytes that the one before did, and nothing that contradicts them.
+func TestMoveService(t *testing.T) {
+	for _, minimal := range []bool{false, true} {
+		old, now := newBench(t), newBench(t)
+		p := old.proposal(testSlot, 0, 1)
+		block := old.mustSign(t, p)
+		e := old.voting()
+		v := e.ballot(e.at(0, 0), testSlot, 0, 1)
+		vote, err := old.service.Attest(t.Context(), NewVoteRequest(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustImport(t, now.journal, mustExport(t, old.journal, minimal))
+		now.open(t, publics(now.keys))
+		if again := now.mustSign(t, p); !again.Repeated || string(again.Signature) != string(block.Signature) {
+			t.Fatalf("minimal %v: block %+v, before %+v", minimal, again, block)
+		}
+		if again, err := now.service.Attest(t.Context(), NewVoteRequest(v)); err != nil || !again.Repeated || string(again.Signature) != string(vote.Signature) {
+			t.Fatalf("minimal %v: vote %+v, %v, before %+v", minimal, again, err, vote)
+		}
+		now.wantRefused(t, RuleDoubleSign, func() (Response, error) { return now.sign(now.proposal(testSlot, 0, 2)) })
+		now.wantRefused(t, Rule(consensus.RuleVoteTarget), func() (Response, error) {
+			return now.service.Attest(t.Context(), NewVoteRequest(e.ballot(e.at(0, 0), testSlot, 0, 2)))
+		})
+		now.mustSign(t, now.proposal(2*testSlot, 0, 1))
+	}
+}
+
 func TestImportRefuses(t *testing.T) {
 	_, old, keys := signedJournal(t)
 	good := mustExport(t, old, false)
@@ -180,7 +209,11 @@ func TestImportRefuses(t *testing.T) {
 		"a block's signature": {edit(func(d *interchange.Document) { block(d).Signature[5] ^= 1 }), "on block 10"},
 		"a block's digest":    {edit(func(d *interchange.Document) { block(d).Digest[5] ^= 1 }), "on block 10"},
 		"a vote's signature":  {edit(func(d *interchange.Document) { d.Find(keys[1].public).Votes[0].Signature[5] ^= 1 }), "on vote 20"},
-		"a set's signature":   {edit(func(d *interchange.Document) { d.Find(keys[0].public).SetChanges[0].Signature[5] ^= 1 }), "on set change 2"},
+		"a height twice": {edit(func(d *interchange.Document) {
+			k := d.Find(keys[0].public)
+			k.Blocks = append(k.Blocks, k.Blocks[0])
+		}), "listed twice"},
+		"a set's signature": {edit(func(d *interchange.Document) { d.Find(keys[0].public).SetChanges[0].Signature[5] ^= 1 }), "on set change 2"},
 	} {
 		disk, j := memJournal(t, keys, 0)
 		before := disk.Content("j")
@@ -189,6 +222,39 @@ func TestImportRefuses(t *testing.T) {
 		}
 		if string(disk.Content("j")) != string(before) {
 			t.Errorf("%s: the journal changed", name)
+		}
+	}
+}
+
+// TestMoveForgotten moves more heights than memory keeps. What the oldest of them
+// forbade to every key is still forbidden.
+func TestMoveForgotten(t *testing.T) {
+	keys := testKeys()[:2]
+	_, old := memJournal(t, keys, 0)
+	const last = 2 * (keptSlots + 20)
+	for h := uint32(2); h <= last; h += 2 {
+		must(t, old, claimOf(keys[0], h, 1))
+	}
+	for _, minimal := range []bool{false, true} {
+		disk, j := memJournal(t, keys, 0)
+		mustImport(t, j, mustExport(t, old, minimal))
+		again, err := openJournal(on(disk.Kill()), "j", testNet, publics(keys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for h := uint32(1); h <= old.mem.forgotten; h++ {
+			for _, key := range keys {
+				c := claimOf(key, h, 3)
+				if _, err := old.Claim(c); err == nil {
+					t.Fatalf("height %d of %s is free before the move", h, key.public)
+				}
+				if _, err := again.Claim(c); err == nil {
+					t.Fatalf("minimal %v: height %d of %s is free", minimal, h, key.public)
+				}
+			}
+		}
+		for i, key := range keys {
+			must(t, again, claimOf(key, last+1+uint32(i), 3))
 		}
 	}
 }

@@ -30,10 +30,12 @@ import (
 // their hash. An older copy that is written into the same file keeps inode and
 // birth time, but is behind the mark. It must lie beside the journal, as what is
 // restored would otherwise agree with itself. It is written after each record, and
-// made durable only when the journal is opened and closed: it may lag after a
-// power cut, which harms nobody, but is never ahead.
+// made durable only now and then: it may lag after a power cut, which harms
+// nobody, but is never ahead. It knows its own place, too, and a new file replaces
+// it at every start and every markLife records: a copy of journal and mark that is
+// older than that shows, even if it is written into both files.
 //
-// Neither sees a whole disk or virtual machine set back. Only what others know
+// None of it sees a whole disk or virtual machine set back. Only what others know
 // does: Floor.
 
 // Kinds of a refusal to start that say the journal is not what it was.
@@ -102,6 +104,10 @@ func (j *Journal) checkPlace(seen sighting) error {
 		return &TerminalError{j.moved("has lost the mark that lies beside it")}
 	}
 	here, err := j.disk.place(j.path)
+	if err != nil {
+		return err
+	}
+	beside, err := j.disk.place(markPath(j.path))
 	switch {
 	case err != nil:
 		return err
@@ -109,6 +115,8 @@ func (j *Journal) checkPlace(seen sighting) error {
 		return &TerminalError{j.moved("was written on another machine")}
 	case here != j.mem.place:
 		return &TerminalError{j.moved("is a copy, or was restored from one")}
+	case beside != seen.self:
+		return &TerminalError{j.moved("has a mark that was restored from a copy, as it was itself")}
 	}
 	return nil
 }
@@ -132,18 +140,15 @@ func (j *Journal) behind(seen sighting) error {
 
 // settle makes the journal ready to be written: what is not bound yet is bound,
 // and the mark has seen all there is.
-func (j *Journal) settle(seen sighting) error {
+func (j *Journal) settle() error {
 	if j.mem.place.IsZero() {
-		return j.bind(seen)
+		return j.bind()
 	}
-	return j.renewMark(seen)
+	return j.renewMark()
 }
 
-func (j *Journal) renewMark(seen sighting) (err error) {
-	if j.beside, err = openMark(j.disk.files(), markPath(j.path), seen.slot); err == nil {
-		err = j.beside.sync(&j.mark)
-	}
-	if err != nil {
+func (j *Journal) renewMark() (err error) {
+	if j.beside, err = createMark(j.disk, markPath(j.path), j.mark); err != nil {
 		return fmt.Errorf("writing the mark beside the signing journal: %w", err)
 	}
 	return nil
@@ -151,10 +156,10 @@ func (j *Journal) renewMark(seen sighting) (err error) {
 
 // bind notes that the journal lives here. The mark is there before, so that a
 // bound journal without one was tampered with.
-func (j *Journal) bind(seen sighting) error {
+func (j *Journal) bind() error {
 	here, err := j.disk.place(j.path)
 	if err == nil {
-		err = j.renewMark(seen)
+		err = j.renewMark()
 	}
 	if err == nil {
 		err = j.append(&record{kind: recordPlace, digest: here})
@@ -174,6 +179,7 @@ type mark struct {
 	fileID  [16]byte
 	records uint64
 	chain   types.Hash // over all records, in order
+	self    types.Hash // the place of the mark file itself
 }
 
 func (m *mark) next(payload []byte) {
@@ -183,19 +189,19 @@ func (m *mark) next(payload []byte) {
 
 const markHead = "qcity-journal-mark 1 "
 
-// String is the content of a mark file: file id, number of records, hash and a
-// checksum (CRC-32C), in less than the 512 bytes that a disk writes in one step.
+// String is the content of a mark file: file id, number of records, hash, place
+// and a checksum (CRC-32C), in less than the 512 bytes that a disk writes in one step.
 func (m *mark) String() string {
-	line := fmt.Sprintf("%s%x %020d %x ", markHead, m.fileID, m.records, [32]byte(m.chain))
+	line := fmt.Sprintf("%s%x %020d %x %x ", markHead, m.fileID, m.records, [32]byte(m.chain), [32]byte(m.self))
 	return fmt.Sprintf("%s%08x\n", line, crc32.Checksum([]byte(line), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 func parseMark(text string) (m mark, ok bool) {
-	var id, chain []byte
-	if _, err := fmt.Sscanf(text, markHead+"%x %d %x", &id, &m.records, &chain); err != nil || len(id) != 16 || len(chain) != 32 {
+	var id, chain, self []byte
+	if _, err := fmt.Sscanf(text, markHead+"%x %d %x %x", &id, &m.records, &chain, &self); err != nil || len(id) != 16 || len(chain) != 32 || len(self) != 32 {
 		return m, false
 	}
-	m.fileID, m.chain = [16]byte(id), types.Hash(chain)
+	m.fileID, m.chain, m.self = [16]byte(id), types.Hash(chain), types.Hash(self)
 	return m, m.String() == text
 }
 
@@ -203,7 +209,6 @@ func parseMark(text string) (m mark, ok bool) {
 type sighting struct {
 	mark
 	found, matched bool
-	slot           int // where in the file it was
 }
 
 func (s *sighting) compare(now *mark) {
@@ -214,9 +219,13 @@ func (s *sighting) compare(now *mark) {
 
 func markPath(journal string) string { return journal + ".mark" }
 
-// markSlot is the distance of the two places in a mark file, which are written
-// in turn: a write that was cut short leaves the other one.
-const markSlot = 512
+// A mark file has three slots. The first is written once, and durable before the
+// file gets its name. The others are written in turn, unsynced: a write that was
+// cut short, and a power cut, leave the first at least.
+const (
+	markSlot  = 512 // bytes from one to the next
+	markSlots = 3
+)
 
 // readMark reads a mark. One that cannot be read was being made when its maker
 // ended, or was tampered with: it counts as none, which a bound journal refuses.
@@ -228,13 +237,13 @@ func readMark(files durable.FS, path string) (s sighting, err error) {
 	if err != nil {
 		return s, fmt.Errorf("reading the mark beside the signing journal: %w", err)
 	}
-	for slot := range 2 {
+	for slot := range markSlots {
 		b := make([]byte, len((&mark{}).String()))
 		if _, err := f.ReadAt(b, int64(slot)*markSlot); err != nil {
 			continue
 		}
 		if m, ok := parseMark(string(b)); ok && (!s.found || m.records > s.records) {
-			s.mark, s.found, s.slot = m, true, slot
+			s.mark, s.found = m, true
 		}
 	}
 	return s, f.Close()
@@ -255,41 +264,74 @@ func dropMark(files durable.FS, path string) error {
 	return nil
 }
 
+// markLife is how many records a mark file tells of before the next one replaces
+// it. It is another file then, and a copy of the one before shows as such.
+const markLife = 64
+
 // markFile is the mark of an open journal.
 type markFile struct {
+	disk disk
+	path string
 	f    durable.File
-	good int // the slot that holds the newest mark, which must not be lost
+	self types.Hash // the file's own place
+	last int64      // the slot that was written last
+	told int
 }
 
-func openMark(files durable.FS, path string, good int) (*markFile, error) {
-	f, err := files.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// createMark puts a new mark file in the place of the one there is, in one step.
+func createMark(d disk, path string, now mark) (*markFile, error) {
+	files, tmp := d.files(), path+".tmp"
+	if err := files.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := files.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := files.SyncDir(filepath.Dir(path)); err != nil {
+	m := &markFile{disk: d, path: path, f: f}
+	if m.self, err = d.place(tmp); err == nil {
+		err = m.put(now, 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = files.Rename(tmp, path)
+	}
+	if err == nil {
+		err = files.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &markFile{f, good}, nil
+	return m, nil
 }
 
-// write updates the mark, if there is a file for it.
-func (m *markFile) write(now *mark) error {
+// write updates the mark, if there is a file for it. A mark that could not be
+// written lags: the journal itself is whole, so nothing stops for it.
+func (m *markFile) write(now mark) {
 	if m == nil {
-		return nil
+		return
 	}
-	slot := 1 - m.good
-	_, err := m.f.WriteAt([]byte(now.String()), int64(slot)*markSlot)
-	if err == nil {
-		m.good = slot
+	if m.told++; m.told >= markLife {
+		if next, err := createMark(m.disk, m.path, now); err == nil {
+			_ = m.f.Close()
+			*m = *next
+			return
+		}
 	}
-	return err
+	slot := int64(1)
+	if m.last == 1 {
+		slot = 2
+	}
+	if m.put(now, slot) == nil {
+		m.last = slot
+	}
 }
 
-func (m *markFile) sync(now *mark) error {
-	err := m.write(now)
-	if err == nil {
-		err = m.f.Sync()
-	}
+func (m *markFile) put(now mark, slot int64) error {
+	now.self = m.self
+	_, err := m.f.WriteAt([]byte(now.String()), slot*markSlot)
 	return err
 }
 

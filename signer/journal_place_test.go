@@ -120,6 +120,12 @@ func TestPlace(t *testing.T) {
 			}
 			return dir + "/journal", a
 		}, ErrMoved, "is a copy", false},
+		{"older journal and mark written into them", func(t *testing.T, dir string) (string, disk) {
+			for _, name := range []string{"", ".mark"} {
+				copyFile(t, dir+"/journal"+name, dir+"/backup"+name)
+			}
+			return dir + "/journal", a
+		}, ErrMoved, "restored from a copy", false},
 		{"a copy that went on elsewhere", func(t *testing.T, dir string) (string, disk) {
 			copyFile(t, dir+"/journal", dir+"/fork")
 			return dir + "/journal", a
@@ -233,6 +239,40 @@ func TestKilledMark(t *testing.T) {
 	}
 }
 
+// TestMarkLife: journal and mark are copied while the signer runs, and written
+// back after it has signed for a while without a restart.
+func TestMarkLife(t *testing.T) {
+	key := testKeys()[0]
+	dir := t.TempDir()
+	path := dir + "/journal"
+	if err := CreateJournal(path, testNet, []types.PublicKey{key.public}, 0); err != nil {
+		t.Fatal(err)
+	}
+	j, err := OpenJournal(path, testNet, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, j, claimOf(key, 1, 1))
+	for _, name := range []string{"", ".mark"} {
+		copyFile(t, dir+"/backup"+name, path+name)
+	}
+	for h := uint32(2); h <= markLife+1; h++ {
+		must(t, j, claimOf(key, h, 1))
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := ViewJournal(path, testNet); err != nil || v.Refusal != nil {
+		t.Fatal(err, v.Refusal)
+	}
+	for _, name := range []string{"", ".mark"} {
+		copyFile(t, path+name, dir+"/backup"+name)
+	}
+	if _, err := OpenJournal(path, testNet, nil); !errors.Is(err, ErrMoved) {
+		t.Fatalf("got %v", err)
+	}
+}
+
 // TestUnboundJournal: a journal of an earlier version has no place and no mark.
 // It is bound when it is first opened; not if a mark shows that it was bound before.
 func TestUnboundJournal(t *testing.T) {
@@ -261,7 +301,7 @@ func TestUnboundJournal(t *testing.T) {
 }
 
 func TestMark(t *testing.T) {
-	m := mark{fileID: [16]byte{1, 15: 2}, records: 77, chain: types.Hash{3, 31: 4}}
+	m := mark{fileID: [16]byte{1, 15: 2}, records: 77, chain: types.Hash{3, 31: 4}, self: types.Hash{5, 31: 6}}
 	text := m.String()
 	if len(text) >= markSlot {
 		t.Fatalf("a mark of %d bytes", len(text))

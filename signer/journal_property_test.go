@@ -24,8 +24,8 @@ type witness struct {
 	links  map[types.PublicKey][]consensus.Link
 	// bySet is the one successor set of a key and number, and its signature.
 	bySet map[voted]string
-	// foreign are blocks that another signer may have signed, and when they were learnt.
-	foreign map[voted]bool
+	// foreign are the blocks that another signer may have signed; zero: any.
+	foreign map[voted]types.Hash
 }
 
 type voted struct {
@@ -36,7 +36,7 @@ type voted struct {
 func newWitness() *witness {
 	return &witness{
 		make(map[uint32]string), make(map[voted]string), make(map[types.PublicKey][]consensus.Link),
-		make(map[voted]string), make(map[voted]bool),
+		make(map[voted]string), make(map[voted]types.Hash),
 	}
 }
 
@@ -82,7 +82,7 @@ func (w *witness) saw(height uint32, key types.PublicKey, digest types.Hash, sig
 		}
 		return nil
 	}
-	if w.foreign[voted{key, height}] {
+	if other, ok := w.foreign[voted{key, height}]; ok && other != digest {
 		return fmt.Errorf("height %d: %s signed where another signer may have", height, key)
 	}
 	w.bySlot[height] = release
@@ -240,7 +240,14 @@ func (w *witness) sawSet(key types.PublicKey, number uint32, digest types.Hash, 
 func (w *witness) learn(doc *interchange.Document) {
 	for _, k := range doc.Keys {
 		for _, b := range k.Blocks {
-			w.foreign[voted{k.PublicKey, b.Height}] = true
+			at, digest := voted{k.PublicKey, b.Height}, types.Hash{}
+			if b.Digest != nil {
+				digest = *b.Digest
+			}
+			if other, ok := w.foreign[at]; ok && other != digest {
+				digest = types.Hash{}
+			}
+			w.foreign[at] = digest
 		}
 		for _, v := range k.Votes {
 			if v.Link != nil {

@@ -1,12 +1,46 @@
 package signer
 
 import (
+	"encoding/hex"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/types"
 )
+
+// JournalStatus describes a journal.
+type JournalStatus struct {
+	Path       string `json:"path"`
+	FileID     string `json:"fileID"` // random, 32 hexadecimal digits
+	Records    uint64 `json:"records"`
+	Highest    uint32 `json:"highest"`    // highest claim of any key on a block
+	LastSigned uint32 `json:"lastSigned"` // highest height with a sealed block, 0 if none
+	Torn       int64  `json:"torn"`       // bytes of an interrupted record cut off at the start
+}
+
+// Status describes the journal.
+func (j *Journal) Status() JournalStatus {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := JournalStatus{
+		Path: j.path, FileID: hex.EncodeToString(j.mem.fileID[:]), Records: j.mem.records,
+		LastSigned: j.mem.lastSealed, Torn: j.log.TornBytes(),
+	}
+	for m := range maps.Values(j.mem.keys) {
+		s.Highest = max(s.Highest, m.highest)
+	}
+	return s
+}
+
+// Keys returns the keys the journal was made for, in no order.
+func (j *Journal) Keys() []types.PublicKey {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Collect(maps.Keys(j.mem.keys))
+}
 
 // JournalView is a journal as somebody sees it who may only look.
 type JournalView struct {
@@ -20,7 +54,6 @@ type JournalView struct {
 // The record that is just being written may be missing.
 func ViewJournal(path string, network types.Hash) (*JournalView, error) {
 	d := disk{fs: readOnly{}, place: thisMachine.place}
-	// The mark may run ahead of what is read here, so it is read first.
 	j, seen, err := loadJournal(d, path, network, nil)
 	if err != nil {
 		return nil, err

@@ -15,9 +15,6 @@ const (
 	RuleSetDouble Rule = "set-change-double"
 	// RuleSetRegression: this key has claimed or signed a set of a higher number.
 	RuleSetRegression Rule = "set-change-regression"
-	// RuleElsewhere: another signer claimed this very thing, as an import says.
-	// If it made a signature, that is the one there is.
-	RuleElsewhere Rule = "claimed-elsewhere"
 )
 
 // setChange is a successor set a key claimed.

@@ -145,7 +145,7 @@ func TestCreateJournal(t *testing.T) {
 // what is left is finished by creating again, or is a whole journal.
 func TestCreateJournalInterrupted(t *testing.T) {
 	keys := testKeys()
-	for op := range 12 {
+	for op := range 24 {
 		for seed := range uint64(4) {
 			disk := durabletest.New()
 			n := 0

@@ -257,11 +257,16 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		spoil func(t *testing.T, dir string)
-		args  func(dir string) []string // nil: the demo
-		code  int
-		want  []string
+		spoil  func(t *testing.T, dir string)
+		args   func(dir string) []string // nil: the demo
+		code   int
+		want   []string
+		copied bool // the signer is not told that it is a copy
 	}{
+		"a copy of the signer": {
+			copied: true,
+			code:   exitConfig, want: []string{"is a copy", "qcity watermark adopt"},
+		},
 		"unknown key in the configuration": {
 			spoil: func(t *testing.T, dir string) { edit(t, dir, "threads =", "treads =") },
 			code:  exitError, want: []string{"qcity.toml:", "unknown key", "treads"},
@@ -328,6 +333,12 @@ func TestBadInput(t *testing.T) {
 				t.Fatal(err)
 			}
 			tighten(t, base, dir)
+			if !c.copied {
+				config := filepath.Join(dir, configs.FileName)
+				if _, stderr, code := qcity(t, "watermark", "adopt", "--config", config, "--nothing-newer"); code != 0 {
+					t.Fatalf("exit code %d: %s", code, stderr)
+				}
+			}
 			if c.spoil != nil {
 				c.spoil(t, dir)
 			}

@@ -17,7 +17,7 @@ import (
 
 func newSigner() *cobra.Command {
 	c := &cobra.Command{Use: "signer", Short: "Hold validator keys in an HSM and sign their slots"}
-	c.AddCommand(newSignerRun(), newSignerHalt(), newSignerResume(), newSignerRetryPIN(), newSignerStatus(), newSignerCluster())
+	c.AddCommand(newSignerRun(), newSignerHalt(), newSignerResume(), newSignerRetryPIN(), newSignerStatus(), newSignerCluster(), newIdentity("signer", "signer.pins of the node"))
 	return c
 }
 
