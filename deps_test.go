@@ -55,6 +55,10 @@ var rooms = map[string][]string{
 	"signer/worker": {},
 	"signer/pkcs11": {"signer/worker"},
 	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker"},
+	// A proof of possession, which ceremonies make and set changes ask for.
+	"signer/proof": {"node/types"},
+	// Pure: what the officers of several boxes hand around, and the rules for signing it.
+	"signer/authority": {"node/types", "node/consensus", "signer/proof"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},
