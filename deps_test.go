@@ -57,6 +57,9 @@ var rooms = map[string][]string{
 	"signer":        {"node/types", "node/consensus", "internal/durable", "signer/worker"},
 	// A proof of possession, which ceremonies make and set changes ask for.
 	"signer/proof": {"node/types"},
+	// The making of keys in front of witnesses. It has a worker of its own and no
+	// part in the daemon, which never makes a key.
+	"signer/ceremony": {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/proof"},
 	// Pure: what the officers of several boxes hand around, and the rules for signing it.
 	"signer/authority": {"node/types", "node/consensus", "signer/proof"},
 
