@@ -62,8 +62,8 @@ func (c *Ceremony) begin(r *result) error {
 	for _, role := range []string{Administrator, Operator, Witness, Custodians} {
 		r.show("%-13s %s", role, script.Roles.person(role))
 	}
-	r.show("%-13s %s", "script words", hashWords(c.cfg.ScriptSHA256))
-	r.expect = hashWords(c.cfg.ScriptSHA256)
+	r.show("%-13s %s", "script words", HashWords(c.cfg.ScriptSHA256))
+	r.expect = HashWords(c.cfg.ScriptSHA256)
 	return nil
 }
 
@@ -319,7 +319,7 @@ func (c *Ceremony) writeNetwork(r *result) error {
 	}
 	r.fact("network", net.ID.String())
 	r.fact("sha256", sum)
-	r.expect = hashWords(net.ID.String())
+	r.expect = HashWords(net.ID.String())
 	r.show("%-13s %s", "network words", r.expect)
 	return nil
 }
@@ -355,9 +355,9 @@ func (c *Ceremony) end(r *result) error {
 	head := c.log.entries[len(c.log.entries)-1].Hash
 	r.show("%d keys in %d tokens; network %s", len(c.cfg.Script.Validators), len(c.cfg.Script.Validators), factsOf(c.cfg.Script, c.steps, done(c.log.entries), actNetwork, "")["network"])
 	r.fact("before", head)
-	r.show("%-13s %s", "words", hashWords(head))
+	r.show("%-13s %s", "words", HashWords(head))
 	r.show("the transcript's last line follows this hash; everybody writes down the words and signs")
-	r.expect = hashWords(head)
+	r.expect = HashWords(head)
 	r.facts["steps"] = strconv.Itoa(len(c.steps))
 	return nil
 }

@@ -2,9 +2,13 @@ package ceremony
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -56,16 +60,15 @@ func follow(steps []Step, entries []Entry) (lines []int, next int, err error) {
 
 // Report is what Verify found in a transcript that holds.
 type Report struct {
-	Kind      string
-	Lines     int
-	Head      string // hash of the last line
-	Words     string // that were asked for at the end
-	Network   types.Hash
-	Keys      []types.PublicKey
-	Scripted  bool     // some confirmation was not typed by a person
-	Remarks   []string // interruptions and refusals
-	Attested  int      // keys that a vendor vouches for
-	NetSHA256 string   // of the network file
+	Kind     string            `json:"kind"`
+	Lines    int               `json:"lines"`
+	Head     string            `json:"head"`  // hash of the last line
+	Words    string            `json:"words"` // that were asked for at the end
+	Network  types.Hash        `json:"network"`
+	Keys     []types.PublicKey `json:"keys"`
+	Scripted bool              `json:"scripted"`          // some confirmation was not typed by a person
+	Remarks  []string          `json:"remarks,omitempty"` // interruptions and refusals
+	Attested int               `json:"attested"`          // keys that a vendor vouches for
 }
 
 // Verify replays a transcript that ReadTranscript accepted against its script. It
@@ -150,7 +153,7 @@ func (v *verifier) step(st Step, e Entry, scriptSHA256 string) error {
 		if v.report.Kind = f["kind"]; v.report.Kind == Run && v.s.BinarySHA256 != "" && f["binary"] != v.s.BinarySHA256 {
 			return fmt.Errorf("the program was %s, the script wants %s", f["binary"], v.s.BinarySHA256)
 		}
-		asked = hashWords(scriptSHA256)
+		asked = HashWords(scriptSHA256)
 	case actInit:
 		if f["token"] != val.Token || f["serial"] == "" || f["keys"] != "none" {
 			return fmt.Errorf("token %q, serial %q, keys %q", f["token"], f["serial"], f["keys"])
@@ -197,17 +200,55 @@ func (v *verifier) step(st Step, e Entry, scriptSHA256 string) error {
 		if f["network"] != v.net.ID.String() {
 			return fmt.Errorf("network %s, the keys make %s", f["network"], v.net.ID)
 		}
-		v.report.NetSHA256 = f["sha256"]
-		asked = hashWords(v.net.ID.String())
+		asked = HashWords(v.net.ID.String())
 	case actEnd:
 		if f["before"] != e.Prev || f["steps"] != strconv.Itoa(len(v.steps)) {
 			return fmt.Errorf("it is not the end of this ceremony")
 		}
-		asked = hashWords(f["before"])
+		asked = HashWords(f["before"])
 		v.report.Words = asked
 	}
 	if e.Asked != asked {
 		return fmt.Errorf("%q was asked for, not %q", e.Asked, asked)
+	}
+	return nil
+}
+
+// VerifyFiles compares the hashes of what lies in a ceremony's folder with its
+// transcript: records, proofs and the network file must be there; backups, which
+// are kept elsewhere, only if they still are.
+func VerifyFiles(dir string, entries []Entry) error {
+	compare := func(name, want string, needed bool) error {
+		got, err := fileSHA256(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) && !needed {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return failure(ErrTranscript, "%s has the hash %s, in the transcript it is %s: it was changed since", name, got, want)
+		}
+		return nil
+	}
+	for _, e := range entries {
+		if e.Kind != KindDone {
+			continue
+		}
+		for name, value := range e.Facts {
+			var err error
+			switch {
+			case strings.HasPrefix(name, RecordsDir+"/"), strings.HasPrefix(name, ProofsDir+"/"):
+				err = compare(name, value, true)
+			case strings.HasSuffix(e.Step, "-backup") && sha256Hex.MatchString(value):
+				err = compare(filepath.Join(BackupDir, name+".backup"), value, false)
+			case strings.HasSuffix(e.Step, "-network") && name == "sha256":
+				err = compare(NetworkFile, value, true)
+			}
+			if err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -38,8 +38,8 @@ func KeyFingerprint(k types.PublicKey) Fingerprint {
 	return Fingerprint{hex.EncodeToString(h[:16]), words(h, keyWords)}
 }
 
-// hashWords returns a SHA-256 hash, given in hexadecimal digits, as words.
-func hashWords(digits string) string {
+// HashWords returns a hash, given in hexadecimal digits, as six words.
+func HashWords(digits string) string {
 	return words(types.TaggedHash("qcity/ceremony/words", []byte(digits)), keyWords)
 }
 
