@@ -303,7 +303,7 @@ func (o ceremonyFlags) config(screen io.Writer, r reviewed, kind string) (ceremo
 type askFunc = func(context.Context, ceremony.Question) (string, error)
 
 func prompt(q ceremony.Question) string {
-	return fmt.Sprintf("%s (%s), type what is to be confirmed: %s\n> ", q.Step.Role, q.Person, q.Expect)
+	return fmt.Sprintf("%s (%s), if all of this is as expected, type %s\n> ", q.Step.Role, q.Person, q.Hint)
 }
 
 func askPersons(t *terminal) askFunc {

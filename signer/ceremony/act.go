@@ -63,7 +63,7 @@ func (c *Ceremony) begin(r *result) error {
 		r.show("%-13s %s", role, script.Roles.person(role))
 	}
 	r.show("%-13s %s", "script words", HashWords(c.cfg.ScriptSHA256))
-	r.expect = HashWords(c.cfg.ScriptSHA256)
+	r.expect, r.hint = HashWords(c.cfg.ScriptSHA256), "the script's six words, from the printed plan"
 	return nil
 }
 
@@ -201,7 +201,7 @@ func (c *Ceremony) generate(ctx context.Context, v Validator, r *result, interru
 	r.fact("id", hex.EncodeToString(key.ID))
 	r.show("%-13s %s", "serial", token.Serial)
 	r.show("%s", Origin(key.Attributes))
-	r.expect = f.Words
+	r.expect, r.hint = f.Words, "the key's six words"
 	return nil
 }
 
@@ -319,7 +319,7 @@ func (c *Ceremony) writeNetwork(r *result) error {
 	}
 	r.fact("network", net.ID.String())
 	r.fact("sha256", sum)
-	r.expect = HashWords(net.ID.String())
+	r.expect, r.hint = HashWords(net.ID.String()), "the network's six words"
 	r.show("%-13s %s", "network words", r.expect)
 	return nil
 }
@@ -357,7 +357,7 @@ func (c *Ceremony) end(r *result) error {
 	r.fact("before", head)
 	r.show("%-13s %s", "words", HashWords(head))
 	r.show("the transcript's last line follows this hash; everybody writes down the words and signs")
-	r.expect = HashWords(head)
+	r.expect, r.hint = HashWords(head), "the transcript's six words"
 	r.facts["steps"] = strconv.Itoa(len(c.steps))
 	return nil
 }

@@ -63,6 +63,7 @@ func (c *Ceremony) backup(ctx context.Context, r *result) error {
 		}
 		r.fact(v.Token, sum)
 	}
+	r.hint = "how many custodians open a backup, as \"M of N\""
 	r.expect = fmt.Sprintf("%d of %d", roles.Threshold, len(roles.Custodians))
 	r.show("%-13s %s", "to open it", r.expect)
 	return nil

@@ -44,6 +44,7 @@ type PINs struct {
 type Question struct {
 	Step   Step
 	Person string
+	Hint   string // what to type, without saying it
 	Expect string
 }
 
@@ -222,7 +223,7 @@ func (c *Ceremony) start(ctx context.Context, name string) (*worker.Supervisor, 
 // softHSM configures a worker on a SoftHSM token directory.
 func (c *Ceremony) softHSM(tokens, conf string) (worker.Config, error) {
 	if tokens == "" || c.cfg.SoftHSM == "" {
-		return worker.Config{}, failure(ErrTokenState, "SoftHSM's library and token directory are not named")
+		return worker.Config{}, failure(ErrTokenState, "the script uses SoftHSM: name its token directory (--softhsm-tokens)")
 	}
 	path := filepath.Join(c.cfg.Dir, conf)
 	if err := durable.WriteFile(path, []byte(worker.SoftHSMConf(tokens)), 0o600); err != nil {
@@ -248,6 +249,7 @@ type result struct {
 	shown  []string
 	facts  map[string]string
 	expect string // what the role types; "correct" if empty
+	hint   string // what that is
 }
 
 func (r *result) show(format string, args ...any) {
@@ -280,13 +282,13 @@ func (c *Ceremony) step(ctx context.Context, s Step) error {
 	}
 	c.hook("after", s)
 	if r.expect == "" {
-		r.expect = confirmation
+		r.expect, r.hint = confirmation, `the word "`+confirmation+`"`
 	}
 	head := []string{"", fmt.Sprintf("Step %s: %s", s.ID, s.Title), "expected: " + s.Expect}
 	if err := c.cfg.Show(append(head, r.shown...)); err != nil {
 		return err
 	}
-	answer, err := c.cfg.Ask(ctx, Question{s, c.cfg.Script.Roles.person(s.Role), r.expect})
+	answer, err := c.cfg.Ask(ctx, Question{s, c.cfg.Script.Roles.person(s.Role), r.hint, r.expect})
 	if err != nil {
 		return err
 	}
