@@ -137,13 +137,18 @@ func (c *Ceremony) restoreSoftHSM(ctx context.Context, v Validator, r *result) (
 	return c.proveRestored(ctx, w, token, v, PINs{Token: v.Token}, r)
 }
 
-func (c *Ceremony) restoreCommand(ctx context.Context, v Validator, r *result) error {
+func (c *Ceremony) restoreCommand(ctx context.Context, v Validator, r *result) (err error) {
 	b := c.cfg.Script.Backup
 	original := worker.TokenRef{Label: v.Token, Serial: c.facts(actInit, v.Token)["serial"]}
 	if err := RunTool(ctx, b.Restore, original, c.backupFile(v)); err != nil {
 		return err
 	}
-	w := c.modules[c.module(v)]
+	// A worker of its own: libraries are not sure to see a device that came later.
+	w, err := c.worker(c.module(v))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
 	label := strings.ReplaceAll(b.RestoredToken, "{token}", v.Token)
 	tokens, err := w.ListTokens(ctx)
 	if err != nil {

@@ -35,7 +35,7 @@ func TestRehearsalEqualsRun(t *testing.T) {
 		t.Error("normalising hides the script")
 	}
 	text := string(run.transcriptText(t))
-	if strings.Contains(text, "pin-validator") {
+	if strings.Contains(text, "pin-alidator") {
 		t.Error("a PIN is in the transcript")
 	}
 	for _, w := range []string{"generated here: yes, sensitive: always, extractable: never", ceremony.NoAttestation} {

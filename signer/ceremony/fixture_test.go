@@ -20,6 +20,7 @@ import (
 const (
 	envDir  = "QCITY_TEST_CEREMONY"        // the test binary is a ceremony in this folder
 	envKill = "QCITY_TEST_CEREMONY_KILL"   // "point step" at which it kills itself
+	envTool = "QCITY_TEST_CEREMONY_TOOL"   // the test binary is a vendor's tool for this token directory
 	envBin  = "QCITY_TEST_CEREMONY_WORKER" // path of qcity-p11
 )
 
@@ -28,6 +29,9 @@ var workerBinary string
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envDir); dir != "" {
 		os.Exit(child(dir))
+	}
+	if tokens := os.Getenv(envTool); tokens != "" && len(os.Args) == 5 {
+		os.Exit(vendorTool(tokens, os.Args[1], os.Args[2], os.Args[3], os.Args[4]))
 	}
 	dir, err := os.MkdirTemp("", "qcity-ceremony-test-")
 	if err == nil {
@@ -115,7 +119,8 @@ func (s stage) config(kind string, answers ceremony.Answers) ceremony.Config {
 		Show: func([]string) error { return nil },
 		Ask:  func(_ context.Context, q ceremony.Question) (string, error) { return answers.For(q), nil },
 		PIN: func(_ context.Context, p ceremony.PINs) ([]byte, error) {
-			return fmt.Appendf(nil, "pin-%s-%t", p.Token, p.Admin), nil
+			// A vendor's copy of a token, whose label differs in its first letter, has its PIN.
+			return fmt.Appendf(nil, "pin-%s-%t", p.Token[1:], p.Admin), nil
 		},
 		WriteNetwork: configs.WriteNetwork,
 		Now:          time.Now,

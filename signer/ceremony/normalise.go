@@ -18,6 +18,9 @@ func Normalise(entries []Entry) []Entry {
 	for _, e := range entries {
 		for name, value := range e.Facts {
 			if !same[name] && len(value) >= tellingLength {
+				if name == "restored" {
+					name = "serial" // SoftHSM's copies have that of the original
+				}
 				all = append(all, pair{value, "<" + name + ">"})
 			}
 		}

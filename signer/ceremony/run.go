@@ -200,6 +200,18 @@ func (c *Ceremony) module(v Validator) string {
 }
 
 func (c *Ceremony) start(ctx context.Context, name string) (*worker.Supervisor, error) {
+	w, err := c.worker(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Open(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, noteWorker(c.cfg.Dir, name, w.Status().PID)
+}
+
+// worker makes a worker for a module.
+func (c *Ceremony) worker(name string) (*worker.Supervisor, error) {
 	cfg := worker.Config{Binary: c.cfg.Worker, Module: c.cfg.Script.Modules[name], Log: c.cfg.Log}
 	if name == SoftHSM {
 		var err error
@@ -210,14 +222,7 @@ func (c *Ceremony) start(ctx context.Context, name string) (*worker.Supervisor, 
 			cfg.Module = path
 		}
 	}
-	w, err := worker.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Open(ctx); err != nil {
-		return nil, errors.Join(err, w.Close())
-	}
-	return w, noteWorker(c.cfg.Dir, name, w.Status().PID)
+	return worker.New(cfg)
 }
 
 // softHSM configures a worker on a SoftHSM token directory.
