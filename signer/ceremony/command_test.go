@@ -24,6 +24,9 @@ func vendorTool(tokens, order, label, serial, file string) int {
 	for _, e := range entries {
 		if strings.HasSuffix(strings.ReplaceAll(e.Name(), "-", ""), serial) {
 			folder, other = e.Name(), "f"+e.Name()[1:]
+			if other == folder {
+				other = "e" + folder[1:]
+			}
 		}
 	}
 	switch order {
