@@ -87,7 +87,7 @@ func NewRecord(token worker.TokenRef, k worker.Key) Record {
 // Encode returns the record as JSON.
 func (r Record) Encode() []byte { return encodeJSON(r) }
 
-// ParseRecord reads what Encode writes.
+// ParseRecord reads what Encode writes; any other form is an error.
 func ParseRecord(b []byte) (Record, error) {
 	var r Record
 	if err := decodeJSON(b, &r); err != nil {
@@ -95,6 +95,9 @@ func ParseRecord(b []byte) (Record, error) {
 	}
 	if r.Format != recordFormat {
 		return r, fmt.Errorf("key record: format %q, want %q", r.Format, recordFormat)
+	}
+	if !bytes.Equal(b, r.Encode()) {
+		return Record{}, errors.New("key record: not in its one form: use the file as the program wrote it")
 	}
 	return r, nil
 }

@@ -281,6 +281,10 @@ func (c *Ceremony) step(ctx context.Context, s Step) error {
 		}
 	}
 	c.hook("before", s)
+	// Before the work, so that whoever is asked for a PIN knows what for.
+	if err := c.cfg.Show([]string{"", fmt.Sprintf("Step %s: %s", s.ID, s.Title), "expected: " + s.Expect}); err != nil {
+		return err
+	}
 	r := &result{facts: map[string]string{}}
 	if err := c.do(ctx, s, r, interrupted); err != nil {
 		return err
@@ -289,8 +293,7 @@ func (c *Ceremony) step(ctx context.Context, s Step) error {
 	if r.expect == "" {
 		r.expect, r.hint = confirmation, `the word "`+confirmation+`"`
 	}
-	head := []string{"", fmt.Sprintf("Step %s: %s", s.ID, s.Title), "expected: " + s.Expect}
-	if err := c.cfg.Show(append(head, r.shown...)); err != nil {
+	if err := c.cfg.Show(r.shown); err != nil {
 		return err
 	}
 	answer, err := c.cfg.Ask(ctx, Question{s, c.cfg.Script.Roles.person(s.Role), r.hint, r.expect})

@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -33,7 +34,7 @@ func ParseShare(b []byte) (Share, error) {
 		// The decoder's own words may quote the share.
 		return Share{}, failure(ErrBackup, "this file is no share of a backup's key: use the file as it was written")
 	}
-	if s.Format != shareFormat || s.Number < 1 || s.Total < s.Number {
+	if s.Format != shareFormat || s.Number < 1 || s.Total < s.Number || !bytes.Equal(b, s.Encode()) {
 		return Share{}, failure(ErrBackup, "this file is no share of a backup's key in the form %s", shareFormat)
 	}
 	return s, nil
