@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,7 +19,6 @@ import (
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer/ceremony"
-	"qcitycoin.org/qcity/signer/proof"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -43,6 +41,7 @@ network are made by "qcity ceremony", which does all of this with witnesses.`,
 // tokenFlags name a token and how to reach it.
 type tokenFlags struct {
 	module, worker, tokens string
+	env                    []string
 	token, serial          string
 	pinFile                string
 }
@@ -51,6 +50,7 @@ func (t *tokenFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&t.module, "module", ceremony.SoftHSM, "path of the PKCS#11 library; softhsm2 is found by itself")
 	f.StringVar(&t.worker, "worker", "", "path of qcity-p11; without it the one beside this program")
 	f.StringVar(&t.tokens, "softhsm-tokens", "", "SoftHSM's token directory; without it what SOFTHSM2_CONF says")
+	f.StringArrayVar(&t.env, "env", nil, "name of an environment variable that the library is configured by; once for each")
 	f.StringVar(&t.token, "token", "", "label of the token")
 	f.StringVar(&t.serial, "serial", "", "serial number of the token, if the label is not enough")
 	f.StringVar(&t.pinFile, "pin-file", "", "file with the user PIN, mode 0400; without it the terminal is asked")
@@ -58,11 +58,9 @@ func (t *tokenFlags) register(f *pflag.FlagSet) {
 
 // open starts a worker. The caller calls end.
 func (t *tokenFlags) open() (w *worker.Supervisor, end func() error, err error) {
-	return openWorker(t.module, t.worker, t.tokens)
-}
-
-func openWorker(module, binary, tokens string) (w *worker.Supervisor, end func() error, err error) {
-	if binary, err = workerBinary(binary); err != nil {
+	module := t.module
+	binary, err := workerBinary(t.worker)
+	if err != nil {
 		return nil, nil, err
 	}
 	if module == ceremony.SoftHSM {
@@ -70,23 +68,23 @@ func openWorker(module, binary, tokens string) (w *worker.Supervisor, end func()
 			return nil, nil, err
 		}
 	}
-	cfg := worker.Config{Binary: binary, Module: module, Log: slog.New(slog.DiscardHandler)}
+	cfg := worker.Config{Binary: binary, Module: module, Env: ceremony.Environment(t.env), Log: slog.New(slog.DiscardHandler)}
 	remove := func() error { return nil }
-	if tokens != "" {
+	if t.tokens != "" {
 		dir, err := os.MkdirTemp("", "qcity-softhsm-")
 		if err != nil {
 			return nil, nil, err
 		}
 		remove = func() error { return os.RemoveAll(dir) }
 		conf := filepath.Join(dir, "softhsm2.conf")
-		abs, err := filepath.Abs(tokens)
+		abs, err := filepath.Abs(t.tokens)
 		if err != nil {
 			return nil, nil, errors.Join(err, remove())
 		}
 		if err := os.WriteFile(conf, []byte(worker.SoftHSMConf(abs)), 0o600); err != nil {
 			return nil, nil, errors.Join(err, remove())
 		}
-		cfg.Env = []string{"SOFTHSM2_CONF=" + conf}
+		cfg.Env = append(cfg.Env, "SOFTHSM2_CONF="+conf)
 	}
 	if w, err = worker.New(cfg); err != nil {
 		return nil, nil, errors.Join(err, remove())
@@ -356,137 +354,4 @@ equal and no other key has the same label or id; 78 if not.`,
 	c.Flags().StringVar(&file, "record", "", "record of the key")
 	must(c.MarkFlagRequired("record"))
 	return c
-}
-
-func newKeyAttest() *cobra.Command {
-	var k keyFlags
-	var root string
-	c := &cobra.Command{
-		Use:   "attest",
-		Short: "Verify what the device's vendor says about a key",
-		Long: fmt.Sprintf(`Verify the vendor's attestation: a certificate in the token with the key's id, about
-this very key, that leads up to the root certificate the vendor publishes. Ends
-with %d and the line %q if the token has none.`, exitNotAttested, ceremony.NoAttestation),
-		Example: "  qcity key attest --module /usr/lib/vendor.so --token validator-0 --label validator-0 --root vendor-root.pem",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := os.ReadFile(root)
-			if err != nil {
-				return fmt.Errorf("the vendor's root certificate: %w", err)
-			}
-			roots, err := ceremony.ParseRoot(text)
-			if err != nil {
-				return err
-			}
-			return k.withToken(cmd.Context(), func(w *worker.Supervisor, token worker.TokenInfo) error {
-				key, err := k.find(cmd.Context(), w, token.TokenRef)
-				if err != nil {
-					return err
-				}
-				certificates, err := w.ListCertificates(cmd.Context(), token.TokenRef)
-				if err != nil {
-					return err
-				}
-				a, err := ceremony.Attest(ceremony.Public(key), key.ID, certificates, roots, time.Now())
-				if err != nil {
-					return needsPerson{err}
-				}
-				out := cmd.OutOrStdout()
-				if a == nil {
-					if _, err := fmt.Fprintln(out, ceremony.NoAttestation); err != nil {
-						return err
-					}
-					return exitStatus(exitNotAttested)
-				}
-				for i, subject := range a.Chain {
-					fmt.Fprintf(out, "%*s%s\n", 2*i, "", subject)
-				}
-				_, err = fmt.Fprintf(out, "attested: key %s, certificate sha256 %s\n", ceremony.Public(key), a.SHA256)
-				return err
-			})
-		},
-	}
-	k.register(c.Flags())
-	c.Flags().StringVar(&root, "root", "", "the vendor's root certificate, PEM")
-	for _, name := range []string{"token", "root"} {
-		must(c.MarkFlagRequired(name))
-	}
-	c.MarkFlagsOneRequired("label", "key")
-	return c
-}
-
-func newKeyProve() *cobra.Command {
-	var k keyFlags
-	var network, challenge, verify, out string
-	c := &cobra.Command{
-		Use:   "prove",
-		Short: "Prove that a token can sign with its key, or check such a proof",
-		Long: `Sign a text that is nothing but a proof: a tagged hash over the network's id, the
-key and a challenge that begins with today's date. It cannot be taken for a
-transaction, a block or a vote. With --verify FILE a proof is checked without a
-token; compare the challenge with the one you asked for.`,
-		Example: `  qcity key prove --network network.toml --token validator-0 --label validator-0 --challenge "asked by Wilma"
-  qcity key prove --network network.toml --verify proof.json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			net, err := configs.LoadNetwork(network)
-			if err != nil {
-				return err
-			}
-			if verify != "" {
-				return verifyProof(cmd.OutOrStdout(), verify, net.ID)
-			}
-			if k.token == "" || k.label == "" && k.key == "" {
-				return errors.New("name the key with --token and --label, or a proof with --verify")
-			}
-			text := ceremony.NewChallenge(time.Now())
-			if challenge != "" {
-				text = []byte(time.Now().UTC().Format(time.DateOnly) + " " + challenge)
-			}
-			if err := proof.CheckChallenge(text); err != nil {
-				return err
-			}
-			return k.withToken(cmd.Context(), func(w *worker.Supervisor, token worker.TokenInfo) error {
-				key, err := k.find(cmd.Context(), w, token.TokenRef)
-				if err != nil {
-					return err
-				}
-				p, err := ceremony.Prove(cmd.Context(), w, ceremony.Ref(token.TokenRef, ceremony.Public(key)), net.ID, text)
-				if err != nil {
-					return err
-				}
-				if out != "" {
-					return durable.WriteFile(out, p.Encode(), 0o644)
-				}
-				_, err = cmd.OutOrStdout().Write(p.Encode())
-				return err
-			})
-		},
-	}
-	k.register(c.Flags())
-	f := c.Flags()
-	f.StringVar(&network, "network", "", "network name or file")
-	f.StringVar(&challenge, "challenge", "", "text to sign after the date; without it random digits")
-	f.StringVar(&verify, "verify", "", "check the proof in this file")
-	f.StringVar(&out, "out", "", "write the proof into this file")
-	must(c.MarkFlagRequired("network"))
-	c.MarkFlagsMutuallyExclusive("verify", "token")
-	return c
-}
-
-func verifyProof(out io.Writer, file string, network types.Hash) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	p, err := proof.Parse(text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	if err := p.Verify(network); err != nil {
-		return needsPerson{fmt.Errorf("%s: %w", file, err)}
-	}
-	_, err = fmt.Fprintf(out, "proof holds\nkey        %s\nwords      %s\nnetwork    %s\nchallenge  %q\n",
-		p.Key, ceremony.KeyFingerprint(p.Key).Words, p.Network, p.Challenge)
-	return err
 }

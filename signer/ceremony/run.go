@@ -212,7 +212,7 @@ func (c *Ceremony) start(ctx context.Context, name string) (*worker.Supervisor, 
 
 // worker makes a worker for a module.
 func (c *Ceremony) worker(name string) (*worker.Supervisor, error) {
-	cfg := worker.Config{Binary: c.cfg.Worker, Module: c.cfg.Script.Modules[name], Log: c.cfg.Log}
+	cfg := worker.Config{Binary: c.cfg.Worker, Module: c.cfg.Script.Modules[name], Env: Environment(c.cfg.Script.Environment), Log: c.cfg.Log}
 	if name == SoftHSM {
 		var err error
 		if cfg, err = c.softHSM(c.cfg.SoftHSMTokens, "softhsm2.conf"); err != nil {

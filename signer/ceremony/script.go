@@ -26,9 +26,12 @@ type Script struct {
 	Roles        Roles  `toml:"roles"`
 	// Modules are the paths of the PKCS#11 libraries by name. SoftHSM's name,
 	// "softhsm2", needs no path: its library is found.
-	Modules     map[string]string `toml:"modules"`
-	Attestation Attestation       `toml:"attestation"`
-	Backup      Backup            `toml:"backup"`
+	Modules map[string]string `toml:"modules"`
+	// Environment names the variables that the modules are configured by, such as
+	// "ChrystokiConfigurationPath". Their values are this machine's.
+	Environment []string    `toml:"environment"`
+	Attestation Attestation `toml:"attestation"`
+	Backup      Backup      `toml:"backup"`
 	// Network is the network file without its validators.
 	Network    consensus.Params `toml:"network"`
 	Validators []Validator      `toml:"validators"`
@@ -105,6 +108,7 @@ var (
 	tokenLabel = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$`) // also a file name
 	keyLabel   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$`)
 	keyID      = regexp.MustCompile(`^([0-9a-f]{2}){1,16}$`)
+	variable   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	sha256Hex  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -136,6 +140,9 @@ func (s *Script) Check() error {
 			rule{slices.ContainsFunc(s.Backup.Backup, isFileArg) && filepath.IsAbs(s.Backup.Backup[0]), []string{"backup", "backup"}, "want the vendor's tool by its full path and its arguments, {file} among them"},
 			rule{slices.ContainsFunc(s.Backup.Restore, isFileArg) && filepath.IsAbs(s.Backup.Restore[0]), []string{"backup", "restore"}, "want the vendor's tool by its full path and its arguments, {file} among them"},
 			rule{s.Backup.RestoredToken != "", []string{"backup", "restored_token"}, "want the label of the device that the restore test fills"})
+	}
+	for _, name := range s.Environment {
+		rules = append(rules, rule{variable.MatchString(name), []string{"environment"}, "want names of variables, without their values"})
 	}
 	for name, path := range s.Modules {
 		rules = append(rules, rule{filepath.IsAbs(path), []string{"modules", name}, "want the full path of a PKCS#11 library"})

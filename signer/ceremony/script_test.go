@@ -51,6 +51,7 @@ func TestBadScripts(t *testing.T) {
 		"tool without file":      {"driver = \"softhsm\"", "driver = \"command\"\nbackup = [\"/bin/x\"]", "backup = [\"/bin/x\"]", "{file} among them"},
 		"tool without path":      {"driver = \"softhsm\"", "driver = \"command\"\nbackup = [\"x\", \"{file}\"]", "backup = [\"x\"", "by its full path"},
 		"no restored token":      {"driver = \"softhsm\"", "driver = \"command\"\nbackup = [\"/x\", \"{file}\"]\nrestore = [\"/x\", \"{file}\"]", "[backup]", "restored_token"},
+		"value of a variable":    {"environment = []", "environment = [\"A=b\"]", "environment = [", "without their values"},
 		"relative module":        {"# [modules]\n", "[modules]\nluna = \"lib.so\"\n", "luna = \"lib.so\"", "full path"},
 		"even number":            {"[[validators]]\n" + validator1, "", "[[validators]]\ntoken = \"validator-0\"", "an odd number"},
 		"one token twice":        {validator1, strings.Replace(validator1, "validator-1", "validator-0", 1), "token = \"validator-0\"\nkey = \"validator-1\"", "there twice"},

@@ -169,6 +169,11 @@ func (v *verifier) step(st Step, e Entry, scriptSHA256 string) error {
 		if f["publicKey"] != k.String() {
 			return fmt.Errorf("public key %s, generated was %s", f["publicKey"], k)
 		}
+		for _, want := range []string{"sensitive true", "extractable false", "made here true"} {
+			if !slices.Contains(strings.Split(f["attributes"], ", "), want) {
+				return fmt.Errorf("the attributes are %s, without %q", f["attributes"], want)
+			}
+		}
 	case actAttest:
 		if f["attestation"] != NoAttestation {
 			v.report.Attested++

@@ -71,3 +71,15 @@ func isWorker(pid int) bool {
 	_, rest, ok := strings.Cut(string(stat), ") ")
 	return err == nil && ok && !strings.HasPrefix(rest, "Z")
 }
+
+// Environment returns variables of this process for a worker, as NAME=value. A
+// worker must not depend on the rest of what a terminal happens to have set.
+func Environment(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if value, ok := os.LookupEnv(name); ok {
+			out = append(out, name+"="+value)
+		}
+	}
+	return out
+}
