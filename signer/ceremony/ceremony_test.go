@@ -3,6 +3,7 @@ package ceremony_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,38 +114,76 @@ func checkTampering(t *testing.T, s stage) {
 	checkForgeries(t, s)
 }
 
-// checkForgeries changes single facts and makes the chain whole again: what each
-// step says is checked, not only its hash.
+// checkForgeries changes single facts and makes the chain and the end whole again:
+// what each step says is checked, not only its hash.
 func checkForgeries(t *testing.T, s stage) {
 	t.Helper()
 	original := s.transcript(t)
+	verify := func(entries []ceremony.Entry) error {
+		_, err := ceremony.Verify(s.script, sum(s.text), entries, nil)
+		return err
+	}
+	forge := func(at int, name string, change func(string) string) []ceremony.Entry {
+		return rechain(original, at, func(e *ceremony.Entry) {
+			facts := maps.Clone(e.Facts)
+			facts[name] = change(facts[name])
+			e.Facts = facts
+		})
+	}
+	proofs := map[string]string{}
 	for i, e := range original {
 		for name := range e.Facts {
+			other := forge(i, name, func(v string) string { return "0" + strings.ReplaceAll(v[1:], "true", "false") + "0" })
+			if i < len(original)-1 && verify(other) == nil {
+				t.Errorf("line %d, another %s: the end does not tell", i+1, name)
+			}
 			// What nothing can be compared with: devices and their words about
-			// themselves, hashes of files.
+			// themselves, hashes of files. The proof has what is shown of it.
 			free := []string{"binary", "kind", "device", "attestation", "driver", "restored", "sha256", "serial"}
-			if slices.Contains(free, name) || strings.Contains(e.Step, "-tokens") || strings.Contains(e.Step, "-records") || strings.Contains(e.Step, "-backup") {
-				continue
+			isFree := slices.Contains(free, name) || strings.Contains(e.Step, "-tokens") || strings.Contains(e.Step, "-records") ||
+				strings.Contains(e.Step, "-backup") && name == "driver" || name == "network" && !strings.Contains(e.Step, "-network")
+			if name == "before" {
+				continue // repaired
 			}
-			if name == "network" && !strings.Contains(e.Step, "-network") {
-				continue // shown only; the proof has it
+			if err := verify(repairEnd(other)); (err == nil) != isFree {
+				t.Errorf("line %d, another %s, and the end as it should be: %v", i+1, name, err)
 			}
-			forged := rechain(original, i, func(e *ceremony.Entry) {
-				facts := map[string]string{}
-				for k, v := range e.Facts {
-					facts[k] = v
+		}
+		if p, ok := e.Facts["proof"]; ok {
+			flip := map[rune]rune{'0': '1'}
+			spoilt := repairEnd(forge(i, "proof", func(v string) string {
+				at := len(v) - len(`"}`) - 1
+				digit, ok := flip[rune(v[at])]
+				if !ok {
+					digit = '0'
 				}
-				facts[name] = "0" + strings.ReplaceAll(facts[name][1:], "true", "false") + "0"
-				e.Facts = facts
-			})
-			if _, err := ceremony.Verify(s.script, sum(s.text), forged, nil); !errors.Is(err, ceremony.ErrTranscript) {
-				t.Errorf("line %d, another %s: %v", i+1, name, err)
+				return v[:at] + string(digit) + v[at+1:]
+			}))
+			if err := verify(spoilt); !errors.Is(err, ceremony.ErrTranscript) || !strings.Contains(err.Error(), "possession") {
+				t.Errorf("line %d, another signature: %v", i+1, err)
 			}
+			for step, another := range proofs {
+				if verify(repairEnd(forge(i, "proof", func(string) string { return another }))) == nil {
+					t.Errorf("line %d: the proof of %s passes", i+1, step)
+				}
+			}
+			proofs[e.Step] = p
 		}
 	}
 	if _, err := ceremony.Verify(s.script, sum("another"), original, nil); err == nil {
 		t.Error("verified against another script")
 	}
+}
+
+// repairEnd lets the last entry confirm the hash before it, as only somebody who
+// was not in the room can.
+func repairEnd(entries []ceremony.Entry) []ceremony.Entry {
+	return rechain(entries, len(entries)-1, func(e *ceremony.Entry) {
+		facts := maps.Clone(e.Facts)
+		facts["before"] = entries[len(entries)-2].Hash
+		e.Facts, e.Asked = facts, ceremony.HashWords(facts["before"])
+		e.Answer = e.Asked
+	})
 }
 
 // rechain changes one entry and makes the hashes fit.
