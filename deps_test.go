@@ -65,7 +65,10 @@ var rooms = map[string][]string{
 
 	"signer/cluster":             {"node/types", "node/consensus", "internal/durable"},
 	"signer/cluster/clustertest": {"node/types", "node/consensus", "signer/cluster"},
-	"signer":                     {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
+	// The making of keys in front of witnesses. It has a worker of its own and no
+	// part in the daemon, which never makes a key.
+	"signer/ceremony": {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/proof"},
+	"signer":          {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},

@@ -177,6 +177,8 @@ type Cluster struct {
 	// AllowSingleMember accepts fewer than three members: for devnets only, as one
 	// member alone was seen to lose what it had acknowledged.
 	AllowSingleMember bool `toml:"allow_single_member"`
+	// AllowOldVersion accepts versions of etcd with known faults: for devnets only.
+	AllowOldVersion bool `toml:"allow_old_version"`
 }
 
 // SignerNode is a node that the signer dials.

@@ -33,6 +33,18 @@ func decodeFile(path string, v any) error {
 	return decode(path, data, v)
 }
 
+// Decode reads the TOML text of a file called name into v, as strictly as this
+// package reads its own files: errors are an *Error with line and column.
+func Decode(name string, text []byte, v any) error { return decode(name, text, v) }
+
+// At returns the error that the value of a key in a file cannot work, at its place
+// or, if it is missing, that of its table. The n-th [[table]] of an array, from 0,
+// is called "table[n]".
+func At(name string, text []byte, key []string, reason string) *Error {
+	line, column := locate(text, key)
+	return &Error{name, line, column, reason}
+}
+
 func decode(name string, data []byte, v any) error {
 	md, err := toml.Decode(string(data), v)
 	if err != nil {
@@ -88,19 +100,24 @@ func locate(data []byte, key toml.Key) (line, column int) {
 		return 1, 1 // a table without a name, or no table
 	}
 	table, leaf := strings.Join(key[:len(key)-1], "."), key[len(key)-1]
-	current := ""
+	current, element, count := "", "", map[string]int{}
 	for i, text := range strings.Split(string(data), "\n") {
 		trimmed := strings.TrimSpace(text)
 		if strings.HasPrefix(trimmed, "[") {
 			current = strings.Trim(strings.SplitN(trimmed, "#", 2)[0], "[] \t")
-			if current == key.String() {
+			element = ""
+			if strings.HasPrefix(trimmed, "[[") {
+				element = fmt.Sprintf("%s[%d]", current, count[current])
+				count[current]++
+			}
+			if current == key.String() || element == leaf && table == "" {
 				return i + 1, strings.IndexByte(text, '[') + 1
 			}
 			continue
 		}
 		name, _, ok := strings.Cut(trimmed, "=")
 		name = strings.Trim(strings.TrimSpace(name), `"'`)
-		if ok && ((current == table && name == leaf) || (current == "" && name == key.String())) {
+		if ok && (((current == table || element == table && table != "") && name == leaf) || (current == "" && name == key.String())) {
 			return i + 1, strings.Index(text, name) + 1
 		}
 	}

@@ -419,22 +419,28 @@ func TestClusterFailures(t *testing.T) {
 	}
 }
 
-// TestClusterKnown: what other boxes signed raises this one's floors, and does not
-// halt it when the chain shows it, too.
+// TestClusterKnown: that the chain shows what other boxes of the cluster signed
+// is no reason to halt; that it shows more is.
 func TestClusterKnown(t *testing.T) {
 	one, _, shared := pair(t)
 	key := one.keys[0].public
-	shared.marks = []cluster.Mark{{Kind: cluster.Block, Key: key, Height: 5 * testSlot}, {Kind: cluster.Vote, Key: key, Height: 4 * testSlot}, {Kind: cluster.SetChange, Key: key, Height: 3}}
-	if err := one.service.Seen(t.Context(), SeenRequest{Keys: []Seen{{key, 5 * testSlot, 4 * testSlot}}}); err != nil {
-		t.Fatal(err)
+	shared.marks = []cluster.Mark{{Kind: cluster.Block, Key: key, Height: 5 * testSlot}, {Kind: cluster.Vote, Key: key, Height: 4 * testSlot}, {Kind: cluster.SetChange, Key: key, Height: 300}}
+	say := func(block, vote uint32) *Halt {
+		t.Helper()
+		if err := one.service.Seen(t.Context(), SeenRequest{Keys: []Seen{{key, block, vote}}}); err != nil {
+			t.Fatal(err)
+		}
+		return one.service.Status(t.Context()).Halt
 	}
-	if h := one.service.Status(t.Context()).Halt; h != nil {
+	if h := say(5*testSlot, 4*testSlot); h != nil {
 		t.Fatalf("%+v", h)
 	}
-	_, err := one.sign(one.proposal(5*testSlot, 0, 1))
-	wantRule(t, err, RuleFloor)
-	if e := one.audit.entries; e[0].Event != audit.EventFloorRaised {
-		t.Fatalf("%+v", e)
-	}
 	one.mustSign(t, one.proposal(6*testSlot, 0, 1))
+	if h := say(6*testSlot, 5*testSlot); h == nil {
+		t.Fatal("a vote of nobody's")
+	}
+	shared.fails = &cluster.Error{Kind: cluster.ErrUnavailable, Detail: "no answer"}
+	if err := one.service.Seen(t.Context(), SeenRequest{}); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("got %v", err)
+	}
 }

@@ -42,15 +42,10 @@ func (s *Service) Seen(ctx context.Context, r SeenRequest) error {
 			known = append(known, Known{Source: SourceChain, Key: k.Key, Block: k.Block, Vote: k.Vote})
 		}
 	}
-	floors, err := Floor(known...)
-	if err != nil {
+	// That other boxes signed more than this one is no reason to raise its floors:
+	// their claims stand in its way as they are.
+	if _, err := Floor(known...); err != nil {
 		s.halt(err.Error())
-	}
-	for key, height := range floors {
-		if err := s.journal.RaiseFloor(key, height); err != nil {
-			return err
-		}
-		s.note(audit.Entry{Time: s.clock(), Event: audit.EventFloorRaised, Key: key, Height: height, Detail: "other boxes with this key signed up to here"})
 	}
 	s.mu.Lock()
 	s.seen = true

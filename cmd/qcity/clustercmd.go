@@ -127,20 +127,11 @@ func clusterConfig(file string) (signer.Config, cluster.Config, error) {
 	if err != nil {
 		return scfg, cluster.Config{}, err
 	}
-	c, err := configs.Load(file)
-	if err != nil {
-		return scfg, cluster.Config{}, err
-	}
-	cc := c.Signer.Cluster
-	if len(cc.Etcd) == 0 {
+	if scfg.Cluster == nil {
 		return scfg, cluster.Config{}, fmt.Errorf("%s has no signer.cluster.etcd: name the members of the cluster, or nothing is to be joined", file)
 	}
-	out := cluster.Config{
-		Endpoints: cc.Etcd, CA: c.Path(cc.CA), Cert: c.Path(cc.Cert), Key: c.Path(cc.Key),
-		Username: cc.Username, PasswordFile: c.Path(cc.PasswordFile),
-		Network: network.ID, Prefix: cc.Prefix, StatePath: c.Path(cc.State), AllowSingleMember: cc.AllowSingleMember,
-		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", "cluster"),
-	}
+	out := *scfg.Cluster
+	out.Network, out.Log = network.ID, slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", "cluster")
 	for _, k := range scfg.Keys {
 		out.Keys = append(out.Keys, k.PublicKey)
 	}

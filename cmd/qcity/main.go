@@ -30,6 +30,12 @@ type needsPerson struct{ err error }
 func (e needsPerson) Error() string { return e.err.Error() }
 func (e needsPerson) Unwrap() error { return e.err }
 
+// exitStatus ends the program with a status of its own and without a message: for
+// answers that a script tells apart.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -49,6 +55,9 @@ func run(ctx context.Context, args []string) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		fmt.Fprintf(os.Stderr, "%sinterrupted\n", errorHead)
 		return exitInterrupted
+	}
+	if code := exitStatus(0); errors.As(err, &code) {
+		return int(code) // everything is said already
 	}
 	fmt.Fprintf(os.Stderr, "%s%v\n", errorHead, err)
 	if person := (needsPerson{}); errors.As(err, &person) {
@@ -70,6 +79,6 @@ mined with SHA-256d.
 
 Start with "qcity demo": it brings up a whole network on this machine.`,
 	}
-	root.AddCommand(newDemo(), newRun(), newSigner(), newAudit(), newChain(), newHW(), newBench(), newSimulate(), newWatermark(), newNode(), newAuthority(), newKernelSelfTest())
+	root.AddCommand(newDemo(), newRun(), newSigner(), newAudit(), newChain(), newHW(), newBench(), newSimulate(), newWatermark(), newNode(), newAuthority(), newKey(), newCeremony(), newKernelSelfTest())
 	return root
 }

@@ -22,6 +22,7 @@ import (
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
 	"qcitycoin.org/qcity/signer/audit"
+	"qcitycoin.org/qcity/signer/ceremony"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -207,22 +208,16 @@ func makeToken(ctx context.Context, w *worker.Supervisor, dir string, i int) (co
 	if err := durable.WriteFile(filepath.Join(dir, pinFile), []byte(pin+"\n"), 0o400); err != nil {
 		return configs.SignerKey{}, err
 	}
-	token, err := w.InitToken(ctx, label, []byte(soPIN), []byte(pin))
+	token, err := ceremony.NewToken(ctx, w, label, []byte(soPIN), []byte(pin))
 	if err != nil {
 		return configs.SignerKey{}, err
 	}
-	if err := w.Login(ctx, token.TokenRef, []byte(pin)); err != nil {
-		return configs.SignerKey{}, err
-	}
-	key, err := w.GenerateKey(ctx, token.TokenRef, worker.Secp256k1, label, []byte{byte(i + 1)})
+	key, err := ceremony.NewKey(ctx, w, token.TokenRef, worker.Secp256k1, label, []byte{byte(i + 1)})
 	if err != nil {
 		return configs.SignerKey{}, err
-	}
-	if err := key.Attributes.Check(); err != nil {
-		return configs.SignerKey{}, fmt.Errorf("the token made a key that it would hand out: %w", err)
 	}
 	return configs.SignerKey{
-		PublicKey: key.Algorithm.String() + ":" + key.PublicKey.String(),
+		PublicKey: ceremony.Public(key).String(),
 		Token:     token.Label, Serial: token.Serial, Label: label, PIN: signer.FilePIN(pinFile).String(),
 	}, nil
 }

@@ -127,6 +127,6 @@ func clusterOf(c *configs.Config) *cluster.Config {
 	return &cluster.Config{
 		Endpoints: k.Etcd, CA: c.Path(k.CA), Cert: c.Path(k.Cert), Key: c.Path(k.Key),
 		Username: k.Username, PasswordFile: c.Path(k.PasswordFile), Prefix: k.Prefix,
-		StatePath: c.Path(k.State), AllowSingleMember: k.AllowSingleMember,
+		StatePath: c.Path(k.State), AllowSingleMember: k.AllowSingleMember, AllowOldVersion: k.AllowOldVersion,
 	}
 }

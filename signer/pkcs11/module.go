@@ -68,6 +68,12 @@ func (w *Worker) dispatch(req *worker.Request, resp *worker.Response) (err error
 		w.sessions = req.Sessions
 	case worker.OpListTokens:
 		resp.Tokens, err = w.listTokens()
+	case worker.OpListBlanks:
+		resp.Tokens, err = w.listBlanks()
+	case worker.OpListKeys:
+		resp.Keys, err = w.listKeys(req.Token)
+	case worker.OpListCertificates:
+		resp.Certificates, err = w.listCertificates(req.Token)
 	case worker.OpLogin:
 		resp.Token, err = w.login(req.Token, req.PIN, req.AtDevice)
 	case worker.OpFindKey:

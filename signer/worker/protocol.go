@@ -116,6 +116,9 @@ type Response struct {
 	Token     *TokenInfo  `json:"token,omitempty"`
 	Key       *Key        `json:"key,omitempty"`
 	Signature []byte      `json:"signature,omitempty"` // r ‖ s as the token gave it
+
+	Keys         []Key         `json:"keys,omitempty"`
+	Certificates []Certificate `json:"certificates,omitempty"`
 }
 
 // ModuleInfo is what the PKCS#11 module says about itself.
