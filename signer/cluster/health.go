@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -30,8 +31,19 @@ func (c *Claims) fit(ctx context.Context, members []id) error {
 		}
 		c.log.Warn("the etcd cluster has fewer than three voting members: for devnets and tests only", "members", len(members))
 	}
-	answered := 0
-	var last error
+	for {
+		answered, err := c.versions(ctx)
+		if answered > 0 || errors.Is(err, ErrMisconfigured) {
+			return err
+		}
+		if !sleep(ctx, c.config.Timeouts.Attempt/10) {
+			return explain(err, "asking the members of etcd for their versions")
+		}
+	}
+}
+
+// versions judges the members that answer. The error is the last one if none did.
+func (c *Claims) versions(ctx context.Context) (answered int, last error) {
 	for _, e := range c.config.Endpoints {
 		version, err := c.version(ctx, e)
 		if err != nil {
@@ -42,16 +54,16 @@ func (c *Claims) fit(ctx context.Context, members []id) error {
 		answered++
 		refuse, warn := judge(version)
 		if refuse != "" && !c.config.AllowOldVersion {
-			return failed(ErrMisconfigured, nil, "%s runs etcd %s, in which %s: update it", e, version, refuse)
+			return answered, failed(ErrMisconfigured, nil, "%s runs etcd %s, in which %s: update it", e, version, refuse)
 		}
 		if refuse != "" || warn != "" {
 			c.log.Warn("a member of etcd should be updated", "endpoint", e, "version", version, "why", refuse+warn)
 		}
 	}
-	if answered == 0 {
-		return explain(last, "asking the members of etcd for their versions")
+	if answered > 0 {
+		return answered, nil
 	}
-	return nil
+	return 0, last
 }
 
 func (c *Claims) version(ctx context.Context, endpoint string) (string, error) {

@@ -269,7 +269,7 @@ func BenchmarkClaimProcesses(b *testing.B) {
 	var times []time.Duration
 	for h := uint32(1); b.Loop(); h++ {
 		begin := time.Now()
-		if _, err := box.Claim(b.Context(), k.Block(h, 0)); err != nil {
+		if _, err := clustertest.Insist(b.Context(), box, k.Block(h, 0), new(atomic.Int64)); err != nil {
 			b.Fatal(err)
 		}
 		times = append(times, time.Since(begin))

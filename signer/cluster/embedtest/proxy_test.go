@@ -177,12 +177,13 @@ func TestAnswerNeverComes(t *testing.T) {
 	})
 	c := e.box(k, "box")
 	c.Endpoints = []string{address}
-	c.Timeouts = cluster.Timeouts{Attempt: 50 * time.Millisecond, Patience: 2 * time.Second}
 	join(t, c, 0)
 	b := open(t, c)
 	claim(t, b, k.Block(10, 0))
 	deaf.Store(true)
-	if _, err := b.Claim(t.Context(), k.Block(20, 0)); !errors.Is(err, cluster.ErrUnavailable) || cluster.IsTerminal(err) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := b.Claim(ctx, k.Block(20, 0)); !errors.Is(err, cluster.ErrUnavailable) || cluster.IsTerminal(err) {
 		t.Fatalf("without an answer: %v", err)
 	}
 	deaf.Store(false)
