@@ -148,7 +148,7 @@ func (m *marks) importVote(in interchange.Vote) (changed bool) {
 	}
 	changed = m.bound(v)
 	for _, old := range m.votes {
-		if old.blind || !v.contradicts(old.link) {
+		if old.blind && v.blind || !in.Contradicts(old.asKnown()) {
 			continue
 		}
 		v.seal = nil
@@ -203,16 +203,13 @@ func (m *marks) bound(v *vote) bool {
 	return m.voted != before || m.blind != blind
 }
 
-// contradicts reports whether a key that voted v may not have voted for l.
-func (v *vote) contradicts(l consensus.Link) bool {
+// asKnown is the vote as an interchange document has it, without its signature.
+func (v *vote) asKnown() interchange.Vote {
+	out := interchange.Vote{Source: v.link.Source.Height, Target: v.link.Target.Height}
 	if !v.blind {
-		return consensus.Conflict(v.link, l) != nil
+		out.Link = &v.link
 	}
-	low, high := v.link, l
-	if low.Target.Height > high.Target.Height {
-		low, high = high, low
-	}
-	return low.Target.Height == high.Target.Height || high.Source.Height <= low.Source.Height
+	return out
 }
 
 func (m *marks) importSetChange(in interchange.SetChange) bool {

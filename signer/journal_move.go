@@ -100,6 +100,12 @@ func (j *Journal) Export(minimal bool) (*interchange.Document, error) {
 		if block, _ := k.Highest(); block < j.mem.forgotten {
 			k.Blocks = append(k.Blocks, interchange.Block{Height: j.mem.forgotten})
 		}
+		// What an import contradicted is not handed out here, nor by the next signer.
+		for n := range k.Votes {
+			if v := j.mem.keys[k.PublicKey].vote(k.Votes[n].Target); v != nil && v.seal == nil {
+				k.Votes[n].Signature = nil
+			}
+		}
 	}
 	if minimal {
 		doc = doc.Minimal()

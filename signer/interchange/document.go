@@ -148,12 +148,27 @@ func (k *Key) latest() Key {
 	if len(k.Votes) == 0 {
 		return m
 	}
-	last := k.Votes[len(k.Votes)-1]
-	for _, v := range k.Votes {
+	others, last := k.Votes[:len(k.Votes)-1], k.Votes[len(k.Votes)-1]
+	for _, v := range others {
+		if last.Contradicts(v) {
+			last.Signature = nil // not to be handed out again
+		}
 		last = last.covering(v)
 	}
 	m.Votes = []Vote{last}
 	return m
+}
+
+// Contradicts reports whether a key that voted one of them must not vote the
+// other, as far as is known.
+func (v Vote) Contradicts(o Vote) bool {
+	if v.Link != nil && o.Link != nil {
+		return consensus.Conflict(*v.Link, *o.Link) != nil
+	}
+	if v.Target > o.Target {
+		v, o = o, v
+	}
+	return v.Target == o.Target || o.Source <= v.Source
 }
 
 // covering returns v, or a vote at its target that forbids as much as v and
