@@ -69,7 +69,7 @@ var rooms = map[string][]string{
 	"internal/interop/...":         {"..."},
 
 	"cmd/qcity":     {"..."},
-	"cmd/qcity-p11": {"signer/worker", "signer/pkcs11", "signer/pkcs11/conformance"},
+	"cmd/qcity-p11": {"signer/worker", "signer/conformance", "signer/pkcs11", "signer/pkcs11/conformance"},
 }
 
 // pure packages may import only these standard packages and libraries. What
