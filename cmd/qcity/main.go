@@ -70,6 +70,6 @@ mined with SHA-256d.
 
 Start with "qcity demo": it brings up a whole network on this machine.`,
 	}
-	root.AddCommand(newDemo(), newRun(), newSigner(), newChain(), newHW(), newBench(), newSimulate(), newKernelSelfTest())
+	root.AddCommand(newDemo(), newRun(), newSigner(), newHSM(), newChain(), newHW(), newBench(), newSimulate(), newKernelSelfTest())
 	return root
 }

@@ -39,8 +39,11 @@ var moduleCases = map[int]func(*bench) verdict{
 	},
 	104: func(b *bench) verdict { return oneOf(b.initialise(), pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) },
 	105: func(b *bench) verdict {
-		_, err := b.ctx.GetSlotList(false)
-		return oneOf(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
+		slots, err := b.ctx.GetSlotList(false)
+		if err == nil && len(slots) > 0 {
+			return fail("%d slots", len(slots))
+		}
+		return tolerated(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
 	},
 	106: func(b *bench) verdict {
 		if err := b.ctx.Finalize(); err != nil {
@@ -54,7 +57,7 @@ var moduleCases = map[int]func(*bench) verdict{
 		if err := b.ctx.Finalize(); err != nil {
 			return fail("C_Finalize: %s", code(err))
 		}
-		return oneOf(b.ctx.Finalize(), pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
+		return tolerated(b.ctx.Finalize(), pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
 	},
 }
 
@@ -222,7 +225,7 @@ var sessionCases = map[int]func(*bench) verdict{
 	302: hasState(pkcs11.CKF_RW_SESSION, pkcs11.CKS_RW_PUBLIC_SESSION),
 	303: func(b *bench) verdict {
 		_, err := b.ctx.OpenSession(b.slot, 0)
-		return oneOf(err, pkcs11.CKR_SESSION_PARALLEL_NOT_SUPPORTED)
+		return tolerated(err, pkcs11.CKR_SESSION_PARALLEL_NOT_SUPPORTED)
 	},
 	304: func(b *bench) verdict {
 		_, err := b.ctx.OpenSession(noSlot, pkcs11.CKF_SERIAL_SESSION)
@@ -288,7 +291,7 @@ var sessionCases = map[int]func(*bench) verdict{
 			return that(b.alive(b.sh) == nil, "%s", code(b.alive(b.sh)))
 		})
 	},
-	314: func(b *bench) verdict { return oneOf(b.ctx.CloseAllSessions(noSlot), pkcs11.CKR_SLOT_ID_INVALID) },
+	314: func(b *bench) verdict { return tolerated(b.ctx.CloseAllSessions(noSlot), pkcs11.CKR_SLOT_ID_INVALID) },
 }
 
 // reopen replaces a session that a case ended.
@@ -329,7 +332,7 @@ var loginCases = map[int]func(*bench) verdict{
 		if err := b.ctx.Logout(b.sh); err != nil {
 			return fail("first time: %s", code(err))
 		}
-		return oneOf(b.ctx.Logout(b.sh), pkcs11.CKR_USER_NOT_LOGGED_IN)
+		return tolerated(b.ctx.Logout(b.sh), pkcs11.CKR_USER_NOT_LOGGED_IN)
 	},
 	407: func(b *bench) verdict {
 		if err := b.ctx.CloseSession(b.sh); err != nil {
