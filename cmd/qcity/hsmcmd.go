@@ -109,8 +109,7 @@ is made in the token and nothing is signed, so it may be a production device; wi
 --pin-file the right PIN is used, and after a login that fails none is tried again.
 
 --scratch makes keys labelled qcity-probe-scratch, signs with them and destroys
-them. --wrong-pin tries a wrong PIN, twice in all, each time followed by the right
-one: never do that to a device that matters; a TPM counts wrong PINs for hours.
+them. --wrong-pin tries a wrong PIN, once, followed by the right one: never do that to a device that matters; a TPM counts wrong PINs for hours.
 
 --profile names a file: if it is not there, what the token answered is written to
 it; if it is, the answers are compared and the command fails if any has changed.`,

@@ -64,8 +64,8 @@ var cases = []Case{
 	{406, "logout twice", Login | Alone, "CKR_USER_NOT_LOGGED_IN", "error class \"re-find\""},
 	{407, "closing the last session logs out", Login | Alone, "a new session is public", "why the worker keeps an anchor session"},
 	{408, "login into no session", Login, "CKR_SESSION_HANDLE_INVALID, and no try is spent", "a stale session must not cost a try"},
-	{409, "wrong PIN", WrongPIN | Login | Alone, "CKR_PIN_INCORRECT, then the right PIN works", "one wrong PIN per operator action, no more"},
-	{410, "PIN flag after a wrong PIN", WrongPIN | Login | Alone, "recorded: is CKF_USER_PIN_COUNT_LOW set", "a token that gives no warning locks out of the blue"},
+	{409, "wrong PIN", WrongPIN | Login, "CKR_PIN_INCORRECT, then the right PIN works", "one wrong PIN per operator action, no more"},
+	{410, "PIN flag after a wrong PIN", WrongPIN | Login, "recorded: is CKF_USER_PIN_COUNT_LOW set", "a token that gives no warning locks out of the blue"},
 	{411, "private key before login", Key | Login | Alone, "not found by a search, found after login", "else the key is not protected by the PIN"},
 	{412, "eight logins at once", Key | Login | Alone | Varies, "at least one succeeds, the others get CKR_USER_ALREADY_LOGGED_IN", "a race that must not look like a refused PIN"},
 
@@ -113,7 +113,7 @@ var cases = []Case{
 	{612, "point of the private key", Key | Login, "recorded: is CKA_EC_POINT answered", "saves the search for the public half"},
 	{613, "CKA_PUBLIC_KEY_INFO", Key | Login, "recorded: filled, empty or not answered", "not relied on"},
 	{614, "unknown attribute", Key | Login, "CKR_ATTRIBUTE_TYPE_INVALID", "silence is told from failure by it"},
-	{615, "attributes of no object", Login, "CKR_OBJECT_HANDLE_INVALID", "error class \"re-find\""},
+	{615, "attributes of no object", Login, "a code of class \"re-find\"", "handles grow stale"},
 	{616, "found again in a new session", Key | Login, "one private key with the same id", "the pool's sessions see the same keys"},
 
 	{701, "32 bytes", Key | Login, "the signature verifies in software", "the one thing needed"},
@@ -134,11 +134,11 @@ var cases = []Case{
 	{716, "the token refuses", Key | Login, "C_Verify refuses a changed signature", "as 715"},
 
 	{801, "C_SignInit twice", Key | Login, "CKR_OPERATION_ACTIVE", "error class \"new session\""},
-	{802, "C_Sign without C_SignInit", 0, "CKR_OPERATION_NOT_INITIALIZED", "error class \"new session\""},
+	{802, "C_Sign without C_SignInit", 0, "a code the worker recovers from", "error class \"new session\""},
 	{803, "C_SignInit with no key", Login, "a code of class \"re-find\"", "handles grow stale"},
 	{804, "C_SignInit in no session", 0, "CKR_SESSION_HANDLE_INVALID", "error class \"new session\""},
 	{805, "C_SignInit with no mechanism", Key | Login, "CKR_MECHANISM_INVALID", "not taken for a lost key"},
-	{806, "C_SignInit with the public key", Key | Login, "refused", "a mix-up must not sign"},
+	{806, "C_SignInit with the public key", Key | Login, "refused, or not answered before C_Sign", "a mix-up must not sign"},
 	{807, "session after a failed signature", Key | Login, "recorded: can it sign again", "the worker discards it in any case"},
 	{808, "key without CKA_SIGN", Key | Login, "refused", "the attribute is obeyed"},
 	{809, "sign after a logout elsewhere", Key | Login | Alone, "a code the worker recovers from", "classes \"re-find\" and \"new session\""},

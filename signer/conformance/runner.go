@@ -129,7 +129,7 @@ func (p *probe) groups() [][]Case {
 	var out [][]Case
 	last := Case{}
 	for _, c := range cases {
-		together := len(out) > 0 && c.Number/100 == last.Number/100 && (c.Needs|last.Needs)&(Alone|WrongPIN) == 0 &&
+		together := len(out) > 0 && c.Number/100 == last.Number/100 && (c.Needs|last.Needs)&Alone == 0 && c.Needs&WrongPIN == last.Needs&WrongPIN &&
 			c.Needs&Key == last.Needs&Key && c.Needs&Login == last.Needs&Login
 		if together {
 			out[len(out)-1] = append(out[len(out)-1], c)

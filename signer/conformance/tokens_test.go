@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -193,15 +194,20 @@ func short(t *testing.T) string {
 	return dir
 }
 
-// TestTokens runs the whole suite on every token: no case may fail, and each
+// faults are what is known to be wrong with tokens, and stays recorded as FAIL:
+// NSS makes an extractable copy of a key that is not, and tpm2-pkcs11 lets both
+// attributes be rewritten (the TPM keeps the key all the same).
+var faults = map[string][]int{"nss": {521}, "tpm2": {519, 520}}
+
+// TestTokens runs the whole suite on every token: no other case may fail, and each
 // answer is the one in the token's profile. The tokens are made for the test and
-// get one wrong PIN each time it is asked for, followed by the right one.
+// get one wrong PIN, followed by the right one.
 func TestTokens(t *testing.T) {
 	for name, setUp := range map[string]func(*testing.T) *device{"softhsm": softHSM, "nss": nss, "p11-kit": p11kit, "tpm2": tpm} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := setUp(t)
-			report, err := d.Probe(t.Context(), conformance.Options{Label: d.label, PIN: []byte(userPIN), Scratch: true, WrongPIN: true, Progress: func(o conformance.Outcome) { t.Log(o.Number, o.Result, o.Value, o.Note) }})
+			report, err := d.Probe(t.Context(), conformance.Options{Label: d.label, PIN: []byte(userPIN), Scratch: true, WrongPIN: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,6 +215,9 @@ func TestTokens(t *testing.T) {
 				t.Errorf("%d outcomes for %d cases", len(report.Outcomes), len(conformance.Cases()))
 			}
 			for _, o := range report.Outcomes {
+				if o.Result == conformance.Fail && slices.Contains(faults[name], o.Number) {
+					continue
+				}
 				if o.Result == conformance.Fail || o.Result == conformance.Skipped {
 					t.Errorf("%d %s: %s %s (%s)", o.Number, o.Name, o.Result, o.Value, o.Note)
 				}
@@ -216,6 +225,7 @@ func TestTokens(t *testing.T) {
 			t.Logf("%v, %s, %v", report.Count(), report.Curve, report.Rates)
 			compare(t, name, conformance.NewProfile(report))
 			after, err := d.List(t.Context())
+			after = slices.DeleteFunc(after, func(t conformance.Token) bool { return t.Label != d.label })
 			if err != nil || len(after) != 1 || after[0].PIN != "ok" {
 				t.Errorf("afterwards: %+v, %v; want one token with its PIN in order", after, err)
 			}

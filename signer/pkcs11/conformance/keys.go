@@ -247,7 +247,7 @@ var findCases = map[int]func(*bench) verdict{
 	},
 	615: func(b *bench) verdict {
 		_, err := b.value(noObject, pkcs11.CKA_LABEL)
-		return oneOf(err, pkcs11.CKR_OBJECT_HANDLE_INVALID)
+		return recoverable(err)
 	},
 	616: func(b *bench) verdict {
 		return b.fresh(func(sh pkcs11.SessionHandle) verdict {

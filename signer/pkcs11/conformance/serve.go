@@ -28,6 +28,8 @@ type bench struct {
 	sh  pkcs11.SessionHandle
 	key pair // if a case needs it
 	say func(conformance.Answer)
+	// flagAfter is what case 409 learned for 410: one wrong PIN serves both.
+	flagAfter verdict
 }
 
 // errPIN says that a login failed: the token may have counted a try.

@@ -342,8 +342,13 @@ var loginCases = map[int]func(*bench) verdict{
 		return b.stateOf(pkcs11.CKS_RW_PUBLIC_SESSION)
 	},
 	408: func(b *bench) verdict { return oneOf(b.login(noSession, b.pin), pkcs11.CKR_SESSION_HANDLE_INVALID) },
-	409: func(b *bench) verdict { v, _ := b.wrongPIN(); return v },
-	410: func(b *bench) verdict { _, v := b.wrongPIN(); return v },
+	409: func(b *bench) (v verdict) { v, b.flagAfter = b.wrongPIN(); return v },
+	410: func(b *bench) verdict {
+		if b.flagAfter.result == "" {
+			return fail("409 did not come to it")
+		}
+		return b.flagAfter
+	},
 	411: func(b *bench) verdict {
 		if err := b.ctx.Logout(b.sh); err != nil {
 			return fail("C_Logout: %s", code(err))
