@@ -70,17 +70,23 @@ func (r *Runner) List(ctx context.Context) ([]Token, error) {
 	var tokens []Token
 	exit, err := r.process(ctx, Request{}, nil, func(a Answer) error {
 		tokens = append(tokens, a.Tokens...)
+		if a.Err != "" {
+			return errors.New(a.Err)
+		}
 		return nil
 	})
 	if err == nil && exit != "" {
-		err = fmt.Errorf("the module %s ended its process: %s", r.Module, exit)
+		return nil, fmt.Errorf("the module %s ended its process: %s", r.Module, exit)
+	}
+	if err != nil {
+		return nil, err
 	}
 	for i := range tokens {
 		if tokens[i].Secp256k1 == "" {
 			tokens[i].Secp256k1 = known(tokens[i])
 		}
 	}
-	return tokens, err
+	return tokens, nil
 }
 
 // Probe asks the token all cases that opts allows. A failed case is no error.

@@ -70,11 +70,11 @@ func standardCodes() []worker.RV {
 	return codes
 }
 
-// TestEveryCode: every code of the standard at each of six functions, through
+// TestEveryCodeOfSixFunctions: every code of the standard at each of six functions, through
 // supervisor, worker and SoftHSM. Whatever comes out is a good signature or an
 // error; a code whose class promises recovery does no harm, and one that is for
 // a person comes through with its name; afterwards signing works.
-func TestEveryCode(t *testing.T) {
+func TestEveryCodeOfSixFunctions(t *testing.T) {
 	codes := standardCodes()
 	if len(codes) < 90 {
 		t.Fatalf("only %d codes have a name", len(codes))
