@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"qcitycoin.org/qcity/signer/conformance"
 	"qcitycoin.org/qcity/signer/faultmodule"
@@ -86,7 +87,7 @@ func FuzzParseProfile(f *testing.F) {
 	})
 }
 
-// TestBadModule: a module that crashes costs the case at hand, and a refused PIN
+// TestBadModule: a module that crashes or hangs costs the case at hand, and a refused PIN
 // ends all logins.
 func TestBadModule(t *testing.T) {
 	for _, tc := range []struct {
@@ -97,6 +98,7 @@ func TestBadModule(t *testing.T) {
 		logins         uint64 // at most; 0: any number
 	}{
 		{"crash", "C_GetSessionInfo", faultmodule.Segfault, 106, "process died", 0},
+		{"hang", "C_CloseAllSessions", faultmodule.Hang, 310, "hangs", 0},
 		{"PIN refused", "C_Login", faultmodule.Return(0xa0), 221, "", 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -104,6 +106,9 @@ func TestBadModule(t *testing.T) {
 			d := softHSM(t)
 			c := faultmodule.NewControl(t, d.Module)
 			d.Module, d.Env = faultmodule.Build(t), append(d.Env, c.Env()...)
+			if tc.name == "hang" {
+				d.Limit = 5 * time.Second // a healthy case takes milliseconds
+			}
 			c.Order(tc.function, 1, tc.action)
 			report, err := d.Probe(t.Context(), conformance.Options{Label: d.label, PIN: []byte(userPIN)})
 			if err != nil {
@@ -113,7 +118,7 @@ func TestBadModule(t *testing.T) {
 				t.Errorf("%d outcomes", len(report.Outcomes))
 			}
 			failed := slices.DeleteFunc(report.Outcomes, func(o conformance.Outcome) bool { return o.Result != conformance.Fail })
-			if len(failed) != 1 || failed[0].Number != tc.failed || failed[0].Value != tc.value {
+			if len(failed) != 1 || failed[0].Number != tc.failed || tc.value != "" && failed[0].Value != tc.value {
 				t.Errorf("failed: %+v, want case %d %s", failed, tc.failed, tc.value)
 			}
 			if n := c.Calls("C_Login"); tc.logins > 0 && n > tc.logins {

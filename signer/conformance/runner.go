@@ -228,11 +228,16 @@ func (p *probe) ask(ctx context.Context, group []Case) error {
 // died is the outcome of the case in which the process ended.
 func died(c Case, exit string) Outcome {
 	o := Outcome{Number: c.Number, Name: c.Name, Result: Fail, Value: "process died", Note: exit}
+	if strings.HasPrefix(exit, hung) {
+		o.Value = "hangs"
+	}
 	if c.Needs&Varies != 0 {
 		o.Result = Pass // what happens here is recorded, whatever it is
 	}
 	return o
 }
+
+const hung = "the call did not return within "
 
 // process runs one probing process. exit says how it ended, empty if well.
 func (r *Runner) process(ctx context.Context, req Request, pin []byte, each func(Answer) error) (exit string, err error) {
@@ -270,7 +275,7 @@ func (r *Runner) process(ctx context.Context, req Request, pin []byte, each func
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		return "the call did not return within " + r.limit().String(), nil
+		return hung + r.limit().String(), nil
 	}
 	if err != nil {
 		_ = cmd.Process.Kill()
