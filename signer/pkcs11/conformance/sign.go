@@ -202,7 +202,7 @@ var misuseCases = map[int]func(*bench) verdict{
 	},
 	806: func(b *bench) verdict {
 		return b.fresh(func(sh pkcs11.SessionHandle) verdict {
-			// C_Sign is not called: a TPM counts the attempt like a wrong PIN.
+			// C_Sign is not called: a TPM may count the attempt like a wrong PIN.
 			return tolerated(b.ctx.SignInit(sh, mechanism(pkcs11.CKM_ECDSA), b.key.pub),
 				pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_OBJECT_HANDLE_INVALID)
 		})
