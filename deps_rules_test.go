@@ -90,6 +90,8 @@ func TestRules(t *testing.T) {
 		{"worker code in the main program", []string{"cmd/qcity -> signer/pkcs11"}, "worker process"},
 		{"worker code in the signer's tests", []string{"signer -test> signer/pkcs11"}, "worker process"},
 		{"cgo elsewhere", []string{"miner/sha256d cgo"}, "cgo"},
+		{"probing in the main program", []string{"cmd/qcity -> signer/pkcs11/conformance"}, "worker process"},
+		{"faults ship", []string{"cmd/qcity -> signer/faultmodule"}, "ships"},
 		{"gorilla elsewhere", []string{"node/rpc -> github.com/gorilla/websocket"}, "firmware-api"},
 		{"huma elsewhere", []string{"cmd/qcity -> github.com/danielgtaylor/huma/v2"}, "firmware-api"},
 		{"metrics elsewhere", []string{"node -> github.com/prometheus/client_golang/prometheus"}, "firmware-api"},

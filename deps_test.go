@@ -67,8 +67,11 @@ var rooms = map[string][]string{
 	"signer/cluster/clustertest": {"node/types", "node/consensus", "signer/cluster"},
 	// The making of keys in front of witnesses. It has a worker of its own and no
 	// part in the daemon, which never makes a key.
-	"signer/ceremony": {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/proof"},
-	"signer":          {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
+	"signer/ceremony":           {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/proof"},
+	"signer/faultmodule":        {"signer/worker"},
+	"signer/conformance":        {"signer/worker"},
+	"signer/pkcs11/conformance": {"signer/worker", "signer/conformance"},
+	"signer":                    {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
 	"configs":      {"hw", "node/types", "node/consensus", "internal/durable"},
@@ -80,7 +83,7 @@ var rooms = map[string][]string{
 	"internal/interop/...":         {"..."},
 
 	"cmd/qcity":     {"..."},
-	"cmd/qcity-p11": {"signer/worker", "signer/pkcs11"},
+	"cmd/qcity-p11": {"signer/worker", "signer/conformance", "signer/pkcs11", "signer/pkcs11/conformance"},
 }
 
 // pure packages may import only these standard packages and libraries. What
@@ -105,8 +108,9 @@ var exclusive = []struct {
 	why   string
 }{
 	{"go.etcd.io/bbolt/...", []string{"node/store"}, false, "the database format is a private matter of node/store"},
-	{"github.com/miekg/pkcs11/...", []string{"signer/pkcs11"}, false, "it needs cgo, and an HSM library may crash its process"},
-	{"signer/pkcs11", []string{"cmd/qcity-p11"}, false, "HSM libraries run in the worker process only, where a crash harms nobody"},
+	{"github.com/miekg/pkcs11/...", []string{"signer/pkcs11", "signer/pkcs11/conformance"}, false, "it needs cgo, and an HSM library may crash its process"},
+	{"signer/pkcs11/...", []string{"cmd/qcity-p11"}, false, "HSM libraries run in the worker process only, where a crash harms nobody"},
+	{"signer/faultmodule", nil, true, "an HSM that fails on purpose has no place in what ships"},
 	{"github.com/gorilla/...", []string{"firmware-api"}, true, "HTTP and WebSocket are firmware-api's business"},
 	{"github.com/danielgtaylor/huma/...", []string{"firmware-api"}, true, "HTTP and its documents are firmware-api's business"},
 	{"github.com/prometheus/...", []string{"firmware-api"}, true, "others hand out numbers, firmware-api publishes them"},
@@ -199,8 +203,8 @@ func check(pkgs []pkg) []string {
 		if !ok {
 			fault("%s is not in the table of rooms: add it to the table on purpose, with what it may import", from)
 		}
-		if len(p.CgoFiles) > 0 && from != "signer/pkcs11" {
-			fault("%s uses cgo (%s): only signer/pkcs11 may, everything else builds with cgo off", from, strings.Join(p.CgoFiles, ", "))
+		if len(p.CgoFiles) > 0 && !matches("signer/pkcs11/...", from) {
+			fault("%s uses cgo (%s): only signer/pkcs11 and what is below it may, everything else builds with cgo off", from, strings.Join(p.CgoFiles, ", "))
 		}
 		for _, e := range edges(p) {
 			if e.ours && !e.test && ok && !matchesAny(may, e.to) {

@@ -96,12 +96,15 @@ type Signer struct {
 	// Socket is the Unix socket of the signer. Empty, without listen: this node
 	// has no signer and follows the validators of others.
 	Socket string `toml:"socket"`
+	// Sockets are those of further signers on this machine that the node asks: with
+	// keys of their own, or a stand-by with the same ones. The daemon ignores them.
+	Sockets []string `toml:"sockets"`
 	// Listen is host:port where signers dial this node. Empty: off. The node then
 	// does not use the socket.
 	Listen string `toml:"listen"`
 	// Pins are the identities of the signers that may connect, ed25519:HEX as
-	// `qcity signer identity` prints them. Of several that are connected the first
-	// in the list is asked.
+	// `qcity signer identity` prints them: with keys of their own, or a stand-by with
+	// the same ones.
 	Pins []string `toml:"pins"`
 	// Identity is the key file of this side of the TLS link, mode 0600, made by
 	// `qcity node identity` or `qcity signer identity`. Node and signer have one each.

@@ -196,7 +196,7 @@ type keys struct{ net *consensus.Network }
 
 func (keys) Tell(context.Context, uint32, []node.Shown) error { return nil }
 
-func (keys) Anchor(context.Context) (*consensus.AuditAnchor, error) { return nil, nil }
+func (keys) Anchor(context.Context, types.PublicKey) (*consensus.AuditAnchor, error) { return nil, nil }
 
 func (k keys) Keys(context.Context) ([]types.PublicKey, error) { return k.net.Validators, nil }
 

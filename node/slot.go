@@ -17,9 +17,9 @@ import (
 type Signer interface {
 	// Keys returns the keys that can sign now.
 	Keys(ctx context.Context) ([]types.PublicKey, error)
-	// Anchor returns the end of the signer's audit log, for the next block that it
-	// is asked to sign to carry; nil if it wants none.
-	Anchor(ctx context.Context) (*consensus.AuditAnchor, error)
+	// Anchor returns the end of the audit log of the signer that has the key, for the
+	// next block it is asked to sign to carry; nil if it wants none.
+	Anchor(ctx context.Context, key types.PublicKey) (*consensus.AuditAnchor, error)
 	// Tell says how far the chain, whose tip is at this height, shows the signer's
 	// keys to have signed. It has to be called when SignSlot or Attest fail with
 	// ErrUntold.
@@ -345,7 +345,7 @@ func (s *slot) propose(ctx context.Context, index uint8) (*types.Block, consensu
 		return b, consensus.NewProposal(&s.parent, header.Header, b, index), nil
 	}
 	var own []consensus.Record
-	anchor, err := s.signer.Anchor(ctx)
+	anchor, err := s.signer.Anchor(ctx, s.parent.Validators().Keys[index])
 	if err != nil {
 		return nil, none, fmt.Errorf("ask signer for the end of its audit log: %w", err)
 	}

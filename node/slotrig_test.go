@@ -315,7 +315,7 @@ type fakeSigner struct {
 
 func (*fakeSigner) Tell(context.Context, uint32, []Shown) error { return nil }
 
-func (s *fakeSigner) Anchor(context.Context) (*consensus.AuditAnchor, error) {
+func (s *fakeSigner) Anchor(context.Context, types.PublicKey) (*consensus.AuditAnchor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.anchor, s.keysErr

@@ -85,7 +85,9 @@ func (r *voteRig) set(change func()) {
 // Anchor is not asked for by a voter.
 func (*voteRig) Tell(context.Context, uint32, []Shown) error { return nil }
 
-func (r *voteRig) Anchor(context.Context) (*consensus.AuditAnchor, error) { return nil, nil }
+func (r *voteRig) Anchor(context.Context, types.PublicKey) (*consensus.AuditAnchor, error) {
+	return nil, nil
+}
 
 func (r *voteRig) launch() {
 	v := &voter{chain: r, signer: r, log: slog.New(&r.log), publish: func(a consensus.Attestation) {

@@ -187,7 +187,7 @@ func (b *bench) throughLink(t *testing.T) (*cutter, func() (*Client, func())) {
 			Address: l.Addr().String(), Identity: k.signer, Pin: k.node.Pin(), Serve: s.Serve, Log: quiet(),
 		})
 		stop := background(t, dialer.Run)
-		c := NewDialClient("the link", k.listener.Dial, b.network.ID)
+		c := NewDialClient("the link", k.listener.Dials()[0], b.network.ID)
 		return c, func() {
 			c.Close()
 			if err := stop(); err != nil {

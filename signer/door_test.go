@@ -85,7 +85,7 @@ func (b *bench) runServer(tb testing.TB, s *Server) (d door, stop func() error) 
 		dialer := link.NewDialer(link.DialerConfig{
 			Address: k.listener.Addr().String(), Identity: k.signer, Pin: k.node.Pin(), Serve: s.Serve, Log: quiet(),
 		})
-		return door{dial: k.listener.Dial}, background(tb, dialer.Run)
+		return door{dial: k.listener.Dials()[0]}, background(tb, dialer.Run)
 	}
 	l, err := listen(s.c.Socket, len(s.c.UIDs) > 0)
 	if err != nil {

@@ -256,7 +256,7 @@ func testClientDeadline(t *testing.T, b *bench) {
 	defer cancel()
 	empty, why := door{socket: socketPath(t)}, os.ErrNotExist
 	if b.link != nil {
-		empty, why = door{dial: b.link.listener.Dial}, context.DeadlineExceeded
+		empty, why = door{dial: b.link.listener.Dials()[0]}, context.DeadlineExceeded
 	}
 	_, err := newTestClient(t, empty, b.network.ID).Status(ctx)
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, why) {

@@ -21,7 +21,7 @@ func TestTwoNodes(t *testing.T) {
 			Address: k.listener.Addr().String(), Identity: k.signer, Pin: k.node.Pin(), Serve: s.Serve, Log: quiet(),
 		})
 		background(t, dialer.Run)
-		nodes = append(nodes, newTestClient(t, door{dial: k.listener.Dial}, b.network.ID))
+		nodes = append(nodes, newTestClient(t, door{dial: k.listener.Dials()[0]}, b.network.ID))
 	}
 	for i := range uint32(20) {
 		height, rivals := testSlot*(i+1), i%2 == 1

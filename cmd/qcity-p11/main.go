@@ -18,7 +18,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	probe "qcitycoin.org/qcity/signer/conformance"
 	"qcitycoin.org/qcity/signer/pkcs11"
+	"qcitycoin.org/qcity/signer/pkcs11/conformance"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -43,6 +45,9 @@ func main() {
 }
 
 func run(log *slog.Logger) error {
+	if len(os.Args) == 2 && os.Args[1] == probe.Mode {
+		return conformance.Main()
+	}
 	// A broken standard error, or a Ctrl-C meant for the daemon, must not end
 	// the process: it might be logging in.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGINT, syscall.SIGHUP)

@@ -73,7 +73,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Log
 	}
 	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, Version: version, HashRate: b.hashRate}
 	if b.hasSigner() {
-		nodeConfig.Signer, nodeConfig.StartupWait = slotSigner{b.newSigner()}, cfg.Signer.StartupWait
+		nodeConfig.Signer, nodeConfig.StartupWait = b.newSigner(), cfg.Signer.StartupWait
 	}
 	if b.node, err = node.Open(nodeConfig, log); err != nil {
 		return b, err
@@ -208,7 +208,7 @@ func (b *box) openMonitor(payout []byte) {
 		b.monitor.address = b.stratumListener.Addr().String()
 	}
 	if b.hasSigner() {
-		b.monitor.signer = signerStatus(b.newSigner())
+		b.monitor.signer = signerStatus(b.newSigners())
 	}
 }
 

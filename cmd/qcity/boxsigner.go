@@ -43,14 +43,30 @@ func parsePins(texts []string) ([]link.Pin, error) {
 	return pins, nil
 }
 
-// newSigner returns a client of its own: calls on one client wait for each other.
-func (b *box) newSigner() *signer.Client {
-	c := signer.NewClient(b.cfg.Path(b.cfg.Signer.Socket), b.net.ID)
+// newSigners returns clients of their own to all signers: calls on one client wait
+// for each other.
+func (b *box) newSigners() []*signer.Client {
+	var list []*signer.Client
 	if b.link != nil {
-		c = signer.NewDialClient("the port "+b.link.Addr().String()+" that it should dial", b.link.Dial, b.net.ID)
+		where := "the port " + b.link.Addr().String() + " that it should dial"
+		for _, dial := range b.link.Dials() {
+			list = append(list, signer.NewDialClient(where, dial, b.net.ID))
+		}
+	} else {
+		for _, socket := range append([]string{b.cfg.Signer.Socket}, b.cfg.Signer.Sockets...) {
+			list = append(list, signer.NewClient(b.cfg.Path(socket), b.net.ID))
+		}
 	}
-	b.signers = append(b.signers, c)
-	return c
+	b.signers = append(b.signers, list...)
+	return list
+}
+
+func (b *box) newSigner() *signerGroup {
+	g := &signerGroup{network: b.net}
+	for _, c := range b.newSigners() {
+		g.members = append(g.members, slotSigner{c})
+	}
+	return g
 }
 
 // slotSigner lets the node ask the signer daemon.
@@ -89,7 +105,7 @@ func (s slotSigner) Tell(ctx context.Context, tip uint32, shown []node.Shown) er
 	return s.client.Seen(ctx, r)
 }
 
-func (s slotSigner) Anchor(ctx context.Context) (*consensus.AuditAnchor, error) {
+func (s slotSigner) Anchor(ctx context.Context, _ types.PublicKey) (*consensus.AuditAnchor, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	st, err := s.client.Status(ctx)
@@ -127,19 +143,42 @@ func signature(resp signer.Response, err error) ([64]byte, error) {
 	return sig.Signature, err
 }
 
-// signerStatus returns the monitor's view of the signer.
-func signerStatus(c *signer.Client) func(context.Context) (signerState, error) {
+// signerStatus returns the monitor's view of the signers. A key counts once,
+// however many of them have it.
+func signerStatus(clients []*signer.Client) func(context.Context) (signerState, error) {
 	return func(ctx context.Context) (signerState, error) {
-		st, err := c.Status(ctx)
-		if err != nil {
-			return signerState{}, err
-		}
-		state := signerState{connected: true, ready: readyKeys(&st), total: len(st.Keys)}
-		for _, k := range st.Keys {
-			if !k.Ready && state.err == "" {
-				state.err = fmt.Sprintf("validator %d: %s", k.Index, k.Error)
+		state := signerState{}
+		keys := make(map[types.PublicKey]bool) // whether it is ready
+		var errs []error
+		for _, c := range clients {
+			st, err := c.Status(ctx)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			state.connected = true
+			for _, k := range st.Keys {
+				keys[k.PublicKey] = keys[k.PublicKey] || k.Ready && st.Halt == nil
+				if !k.Ready && state.err == "" {
+					state.err = fmt.Sprintf("validator %d: %s", k.Index, k.Error)
+				}
+			}
+			if st.Halt != nil && state.err == "" {
+				state.err = "signing is halted: " + st.Halt.Reason
 			}
 		}
+		if !state.connected {
+			return state, errors.Join(errs...)
+		}
+		if len(errs) > 0 && state.err == "" {
+			state.err = errors.Join(errs...).Error()
+		}
+		for k, ready := range keys {
+			if ready {
+				state.ready = append(state.ready, k)
+			}
+		}
+		state.total = len(keys)
 		return state, nil
 	}
 }

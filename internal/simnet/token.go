@@ -58,7 +58,7 @@ func (s seat) Tell(ctx context.Context, tip uint32, shown []node.Shown) error {
 	return s.service.Seen(ctx, r)
 }
 
-func (s seat) Anchor(ctx context.Context) (*consensus.AuditAnchor, error) {
+func (s seat) Anchor(ctx context.Context, _ types.PublicKey) (*consensus.AuditAnchor, error) {
 	return s.service.Status(ctx).Audit, nil
 }
 

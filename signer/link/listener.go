@@ -17,8 +17,7 @@ import (
 // ListenerConfig is what a Listener needs.
 type ListenerConfig struct {
 	Identity *Identity
-	// Pins are the signers that may connect. When several are connected, the
-	// first of the list is used.
+	// Pins are the signers that may connect.
 	Pins []Pin
 	Log  *slog.Logger
 }
@@ -183,37 +182,44 @@ func (l *Listener) close() {
 	l.changed = make(chan struct{})
 }
 
-// Dial returns a connection to a signer that nobody has used yet, the first of
-// the pins that has one, and waits for one until ctx ends.
-func (l *Listener) Dial(ctx context.Context) (net.Conn, error) {
+// Dials returns a function for each pin, in their order. It returns a connection
+// to that signer which nobody has used yet, and waits for one until ctx ends.
+func (l *Listener) Dials() []func(context.Context) (net.Conn, error) {
+	var list []func(context.Context) (net.Conn, error)
+	for _, pin := range l.c.Pins {
+		list = append(list, func(ctx context.Context) (net.Conn, error) { return l.Dial(ctx, pin) })
+	}
+	return list
+}
+
+// Dial does for one pin what the functions of Dials do.
+func (l *Listener) Dial(ctx context.Context, pin Pin) (net.Conn, error) {
 	for {
-		c, changed, err := l.take()
+		c, changed, err := l.take(pin)
 		if c != nil || err != nil {
 			return c, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no signer is connected to %s: %w", l.Addr(), ctx.Err())
+			return nil, fmt.Errorf("signer %s is not connected to %s: %w", pin, l.Addr(), ctx.Err())
 		case <-changed:
 		}
 	}
 }
 
-func (l *Listener) take() (net.Conn, <-chan struct{}, error) {
+func (l *Listener) take(pin Pin) (net.Conn, <-chan struct{}, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return nil, nil, fmt.Errorf("waiting for a signer on %s: %w", l.Addr(), net.ErrClosed)
 	}
-	for _, pin := range l.c.Pins {
-		for n := len(l.spare[pin]); n > 0; n = len(l.spare[pin]) {
-			c := l.spare[pin][n-1] // the newest is the least likely to be dead
-			l.spare[pin] = l.spare[pin][:n-1]
-			select {
-			case <-c.gone:
-			default:
-				return c, nil, nil
-			}
+	for n := len(l.spare[pin]); n > 0; n = len(l.spare[pin]) {
+		c := l.spare[pin][n-1] // the newest is the least likely to be dead
+		l.spare[pin] = l.spare[pin][:n-1]
+		select {
+		case <-c.gone:
+		default:
+			return c, nil, nil
 		}
 	}
 	return nil, l.changed, nil
