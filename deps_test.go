@@ -53,9 +53,13 @@ var rooms = map[string][]string{
 	"stratum/sv2":          {"miner/work", "stratum"},
 
 	"signer/worker": {},
-	"signer/link":   {}, // keys, TLS and lines: it knows nothing of what they say
-	"signer/pkcs11": {"signer/worker"},
-	"signer/audit":  {"node/types", "internal/durable"}, // who verifies a log needs nothing else of the signer
+	// Tokens of every kind to test on, made by the tools of their packages.
+	"signer/tokentest": {"signer/worker"},
+	// What the library for PKCS#11 does not do, once for both kinds of worker.
+	"signer/pkcs11/native": {},
+	"signer/link":          {}, // keys, TLS and lines: it knows nothing of what they say
+	"signer/pkcs11":        {"signer/worker", "signer/pkcs11/native"},
+	"signer/audit":         {"node/types", "internal/durable"}, // who verifies a log needs nothing else of the signer
 	// What moves between signers is read by other programs, too: a pure format.
 	"signer/interchange": {"node/types", "node/consensus"},
 	// A proof of possession, which ceremonies make and set changes ask for.
@@ -70,7 +74,7 @@ var rooms = map[string][]string{
 	"signer/ceremony":           {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/proof"},
 	"signer/faultmodule":        {"signer/worker"},
 	"signer/conformance":        {"signer/worker"},
-	"signer/pkcs11/conformance": {"signer/worker", "signer/conformance"},
+	"signer/pkcs11/conformance": {"signer/worker", "signer/conformance", "signer/pkcs11/native"},
 	"signer":                    {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
@@ -108,8 +112,9 @@ var exclusive = []struct {
 	why   string
 }{
 	{"go.etcd.io/bbolt/...", []string{"node/store"}, false, "the database format is a private matter of node/store"},
-	{"github.com/miekg/pkcs11/...", []string{"signer/pkcs11", "signer/pkcs11/conformance"}, false, "it needs cgo, and an HSM library may crash its process"},
+	{"github.com/miekg/pkcs11/...", []string{"signer/pkcs11", "signer/pkcs11/conformance", "signer/pkcs11/native"}, false, "it needs cgo, and an HSM library may crash its process"},
 	{"signer/pkcs11/...", []string{"cmd/qcity-p11"}, false, "HSM libraries run in the worker process only, where a crash harms nobody"},
+	{"signer/tokentest", nil, true, "tokens whose PINs everybody knows have no place in what ships"},
 	{"signer/faultmodule", nil, true, "an HSM that fails on purpose has no place in what ships"},
 	{"github.com/gorilla/...", []string{"firmware-api"}, true, "HTTP and WebSocket are firmware-api's business"},
 	{"github.com/danielgtaylor/huma/...", []string{"firmware-api"}, true, "HTTP and its documents are firmware-api's business"},

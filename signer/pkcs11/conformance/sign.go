@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"qcitycoin.org/qcity/signer/conformance"
+	"qcitycoin.org/qcity/signer/pkcs11/native"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -259,7 +260,7 @@ var misuseCases = map[int]func(*bench) verdict{
 		if err := b.ctx.Logout(b.sh); err != nil {
 			return fail("C_Logout: %s", code(err))
 		}
-		if err := b.login(b.sh, b.pin); err != nil {
+		if err := native.Login(b.ctx, b.sh, b.pin); err != nil {
 			return fail("C_Login: %s", code(err))
 		}
 		_, err := b.sign(b.sh, b.key.priv, digest(0))
@@ -285,11 +286,11 @@ func (b *bench) again() error {
 	if err := b.ctx.Finalize(); err != nil {
 		return fmt.Errorf("C_Finalize: %s", code(err))
 	}
-	if err := b.initialise(); err != nil {
+	if err := native.Initialize(b.ctx, b.req.InitArgs); err != nil {
 		return fmt.Errorf("C_Initialize: %s", code(err))
 	}
 	b.reopen()
-	if err := b.login(b.sh, b.pin); err != nil {
+	if err := native.Login(b.ctx, b.sh, b.pin); err != nil {
 		return fmt.Errorf("C_Login: %s", code(err))
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"qcitycoin.org/qcity/signer/conformance"
+	"qcitycoin.org/qcity/signer/pkcs11/native"
 )
 
 // answers holds how each case of the table is asked.
@@ -37,7 +38,9 @@ var moduleCases = map[int]func(*bench) verdict{
 		i, err := b.ctx.GetInfo()
 		return that(err == nil && trim(i.ManufacturerID) != "" && trim(i.LibraryDescription) != "", "%s, %s", trim(i.ManufacturerID), trim(i.LibraryDescription))
 	},
-	104: func(b *bench) verdict { return oneOf(b.initialise(), pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) },
+	104: func(b *bench) verdict {
+		return oneOf(native.Initialize(b.ctx, b.req.InitArgs), pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)
+	},
 	105: func(b *bench) verdict {
 		slots, err := b.ctx.GetSlotList(false)
 		if err == nil && len(slots) > 0 {
@@ -321,7 +324,9 @@ var loginCases = map[int]func(*bench) verdict{
 		return that(ro == pkcs11.CKS_RO_USER_FUNCTIONS && v.result == conformance.Pass, "RO %d, RW %s", ro, v.value)
 	},
 	403: hasState(pkcs11.CKF_RW_SESSION, pkcs11.CKS_RW_USER_FUNCTIONS),
-	404: func(b *bench) verdict { return oneOf(b.login(b.sh, b.pin), pkcs11.CKR_USER_ALREADY_LOGGED_IN) },
+	404: func(b *bench) verdict {
+		return oneOf(native.Login(b.ctx, b.sh, b.pin), pkcs11.CKR_USER_ALREADY_LOGGED_IN)
+	},
 	405: func(b *bench) verdict {
 		if err := b.ctx.Logout(b.sh); err != nil {
 			return fail("%s", code(err))
@@ -341,7 +346,9 @@ var loginCases = map[int]func(*bench) verdict{
 		b.reopen()
 		return b.stateOf(pkcs11.CKS_RW_PUBLIC_SESSION)
 	},
-	408: func(b *bench) verdict { return oneOf(b.login(noSession, b.pin), pkcs11.CKR_SESSION_HANDLE_INVALID) },
+	408: func(b *bench) verdict {
+		return oneOf(native.Login(b.ctx, noSession, b.pin), pkcs11.CKR_SESSION_HANDLE_INVALID)
+	},
 	409: func(b *bench) (v verdict) { v, b.flagAfter = b.wrongPIN(); return v },
 	410: func(b *bench) verdict {
 		if b.flagAfter.result == "" {
@@ -357,7 +364,7 @@ var loginCases = map[int]func(*bench) verdict{
 		if err != nil {
 			return fail("search: %s", code(err))
 		}
-		if err := b.login(b.sh, b.pin); err != nil {
+		if err := native.Login(b.ctx, b.sh, b.pin); err != nil {
 			return fail("C_Login: %s", code(err))
 		}
 		after, err := b.private(b.sh)
@@ -370,7 +377,7 @@ var loginCases = map[int]func(*bench) verdict{
 		codes := make([]error, 8)
 		var all sync.WaitGroup
 		for i := range codes {
-			all.Go(func() { codes[i] = b.login(b.sh, b.pin) })
+			all.Go(func() { codes[i] = native.Login(b.ctx, b.sh, b.pin) })
 		}
 		all.Wait()
 		ok, already := 0, 0
@@ -395,14 +402,14 @@ func (b *bench) wrongPIN() (answer, flag verdict) {
 	wrong := bytes.Clone(b.pin)
 	defer clear(wrong)
 	wrong[len(wrong)-1] ^= 1
-	first := b.login(b.sh, wrong)
+	first := native.Login(b.ctx, b.sh, wrong)
 	info, err := b.ctx.GetTokenInfo(b.slot)
 	if err != nil {
 		flag = fail("C_GetTokenInfo: %s", code(err))
 	} else {
 		flag = pass("%t", info.Flags&pkcs11.CKF_USER_PIN_COUNT_LOW != 0)
 	}
-	if err := b.login(b.sh, b.pin); err != nil {
+	if err := native.Login(b.ctx, b.sh, b.pin); err != nil {
 		return fail("%s, and the right PIN %s", code(first), code(err)), flag
 	}
 	return oneOf(first, pkcs11.CKR_PIN_INCORRECT), flag
