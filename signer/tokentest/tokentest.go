@@ -26,6 +26,7 @@ type Device struct {
 	InitArgs string   // for C_Initialize; empty if the library wants none
 	Env      []string // NAME=value, for the process that loads it
 	Label    string
+	Enter    []string // what to put before the command of that process; see Binary
 }
 
 // run runs a set-up tool to its end. PINs of tokens that live as long as a test
