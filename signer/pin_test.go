@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,7 +101,7 @@ func TestCredentialPIN(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, mode := range []os.FileMode{0o400, 0o440} { // 440 is how an access list shows
+	for _, mode := range []os.FileMode{0o400, 0o600} {
 		write(mode, "1234")
 		if pin, err := readFrom(src); err != nil || pin != "1234" {
 			t.Errorf("mode %o: %q, %v", mode, pin, err)
@@ -113,6 +114,41 @@ func TestCredentialPIN(t *testing.T) {
 	write(0o400, "12\n34")
 	if _, err := readFrom(src); err == nil || !strings.Contains(err.Error(), "one line") || strings.Contains(err.Error(), "12") {
 		t.Errorf("two lines: %v", err)
+	}
+}
+
+// ownedFile is a file as somebody else may have made it.
+type ownedFile struct {
+	os.FileInfo
+	uid  uint32
+	mode os.FileMode
+}
+
+func (f ownedFile) Mode() os.FileMode { return f.mode }
+func (f ownedFile) Sys() any          { return &syscall.Stat_t{Uid: f.uid} }
+
+// TestCredentialOwner: what systemd makes, with and without an access list, and
+// nothing else.
+func TestCredentialOwner(t *testing.T) {
+	for _, c := range []struct {
+		uid  uint32
+		mode os.FileMode
+		good bool
+	}{
+		{1000, 0o400, true},
+		{1000, 0o600, true},
+		{0, 0o440, true},
+		{1000, 0o440, false},
+		{1000, 0o640, false},
+		{0, 0o400, false},
+		{0, 0o460, false},
+		{0, 0o444, false},
+		{1001, 0o400, false},
+		{1001, 0o440, false},
+	} {
+		if err := checkCredential(ownedFile{uid: c.uid, mode: c.mode}, 1000, "credential pin"); (err == nil) != c.good {
+			t.Errorf("user %d, mode %04o: %v", c.uid, c.mode, err)
+		}
 	}
 }
 
