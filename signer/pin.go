@@ -143,7 +143,8 @@ func (p PINSource) read(ctx context.Context, token string) (pinValue, error) {
 	case fromKeyring:
 		return readKeyring(p)
 	case fromTerminal:
-		return askTerminal(ctx, p, token)
+		pin, err := askTerminal(ctx, "PIN of token "+token, false)
+		return pinValue{source: p, pin: pin}, err
 	}
 	return pinValue{}, fmt.Errorf("no PIN can be read from %q", p.kind)
 }

@@ -155,7 +155,7 @@ func (p *probe) why(c Case) string {
 	case c.Needs&WrongPIN != 0 && !p.opts.WrongPIN:
 		return "tries a wrong PIN: needs --wrong-pin"
 	case c.Needs&Login != 0 && len(p.opts.PIN) == 0:
-		return "needs a PIN: --pin-file"
+		return "needs a PIN: --pin"
 	case c.Needs&Login != 0 && p.pinRefused != "":
 		return p.pinRefused
 	}
