@@ -8,6 +8,7 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/mempool"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer"
 )
 
 // lookup returns the state after a block that the node has stored.
@@ -163,6 +164,10 @@ func (n *Node) AskSignature(index uint8) error {
 	n.must(err)
 	_, p, err := r.builder.Proposal(tip, h.Header, index, n.now())
 	n.must(err)
+	// It says that the chain shows nothing of the signer's keys.
+	if err := r.service.Seen(context.Background(), signer.SeenRequest{}); err != nil {
+		return err
+	}
 	_, err = seat{r.service, nil}.SignSlot(context.Background(), &p)
 	return err
 }
