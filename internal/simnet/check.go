@@ -9,6 +9,7 @@ import (
 	"qcitycoin.org/qcity/node/mempool"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/authority"
 )
 
 // lookup returns the state after a block that the node has stored.
@@ -170,6 +171,15 @@ func (n *Node) AskSignature(index uint8) error {
 	}
 	_, err = seat{r.service, nil}.SignSlot(context.Background(), &p)
 	return err
+}
+
+// SignSetChange has the node's signer put its key under a change of the set.
+func (n *Node) SignSetChange(r authority.SetChangeRequest) (signer.Response, error) {
+	service := n.live().service
+	if err := service.Seen(context.Background(), signer.SeenRequest{}); err != nil {
+		return signer.Response{}, err
+	}
+	return service.SignSetChange(context.Background(), r)
 }
 
 // Pool returns the running node's mempool.
