@@ -1,7 +1,6 @@
 package authority_test
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"time"
@@ -117,61 +116,4 @@ func number(k types.PublicKey) int {
 // authorised is what two people confirm.
 func authorised(p *authority.Proposal) authority.Authorisation {
 	return authority.Authorisation{People: []string{"Ada Adler", "Bob Berg"}, Fingerprint: authority.Fingerprint(p.Next())}
-}
-
-// book is a Journal in memory. Its claims are those of the real one.
-type book struct {
-	claims map[types.PublicKey]map[uint32]types.Hash
-	seals  map[types.PublicKey]map[uint32][64]byte
-	sealed error
-}
-
-func newBook() *book {
-	return &book{claims: map[types.PublicKey]map[uint32]types.Hash{}, seals: map[types.PublicKey]map[uint32][64]byte{}}
-}
-
-const errConflict = authority.Rule("set-change-double")
-
-func (b *book) ClaimSetChange(key types.PublicKey, number uint32, digest types.Hash) (*[64]byte, error) {
-	if old, ok := b.claims[key][number]; ok {
-		if old != digest {
-			return nil, &authority.Refusal{Rule: errConflict, Detail: "another set of this number"}
-		}
-		if seal, ok := b.seals[key][number]; ok {
-			return &seal, nil
-		}
-		return nil, nil
-	}
-	if b.claims[key] == nil {
-		b.claims[key], b.seals[key] = map[uint32]types.Hash{}, map[uint32][64]byte{}
-	}
-	b.claims[key][number] = digest
-	return nil, nil
-}
-
-func (b *book) SealSetChange(key types.PublicKey, number uint32, sig [64]byte) ([64]byte, error) {
-	if b.sealed != nil {
-		return [64]byte{}, b.sealed
-	}
-	b.seals[key][number] = sig
-	return sig, nil
-}
-
-// softToken signs with any key; err and spoil make it fail.
-type softToken struct {
-	err   error
-	spoil bool
-	asked int
-}
-
-func (t *softToken) Sign(_ context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error) {
-	t.asked++
-	if t.err != nil {
-		return [64]byte{}, t.err
-	}
-	sig := secret(number(key)).Sign(digest)
-	if t.spoil {
-		sig[40] ^= 1
-	}
-	return sig, nil
 }
