@@ -26,6 +26,7 @@ type Device struct {
 	InitArgs string   // for C_Initialize; empty if the library wants none
 	Env      []string // NAME=value, for the process that loads it
 	Label    string
+	Writes   []string // where the library writes
 	Enter    []string // what to put before the command of that process; see Binary
 }
 
@@ -108,7 +109,7 @@ func SoftHSM(t testing.TB) *Device {
 	}
 	env := []string{"SOFTHSM2_CONF=" + conf}
 	run(t, env, "softhsm2-util", "--init-token", "--free", "--label", "probe", "--pin", UserPIN, "--so-pin", SOPIN)
-	return &Device{Module: module, Env: env, Label: "probe"}
+	return &Device{Module: module, Env: env, Label: "probe", Writes: []string{tokens}}
 }
 
 // NSS is the database of NSS; it has no secp256k1.
@@ -124,6 +125,7 @@ func NSS(t testing.TB) *Device {
 		Module:   library(t, "/usr/lib/*/libsoftokn3.so", "/usr/lib/*/nss/libsoftokn3.so"),
 		InitArgs: fmt.Sprintf("configdir='sql:%s' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", dir),
 		Label:    "NSS Certificate DB",
+		Writes:   []string{dir},
 	}
 }
 
@@ -166,7 +168,7 @@ func TPM(t testing.TB) *Device {
 	})
 	run(t, env, "tpm2_ptool", "init", "--path", dir)
 	run(t, env, "tpm2_ptool", "addtoken", "--pid", "1", "--sopin", SOPIN, "--userpin", UserPIN, "--label", "probe", "--path", dir)
-	return &Device{Module: library(t, "/usr/lib/*/libtpm2_pkcs11.so*", "/usr/lib/*/pkcs11/libtpm2_pkcs11.so"), Env: env, Label: "probe"}
+	return &Device{Module: library(t, "/usr/lib/*/libtpm2_pkcs11.so*", "/usr/lib/*/pkcs11/libtpm2_pkcs11.so"), Env: env, Label: "probe", Writes: []string{dir}}
 }
 
 // short is a folder whose name leaves room for the name of a socket.

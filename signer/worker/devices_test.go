@@ -10,7 +10,7 @@ import (
 )
 
 // TestDevices logs in, makes a key, finds it and signs, on every token that can
-// be had, and once more with a fresh worker.
+// be had, and once more with a fresh worker, which may do no more than the daemon's.
 func TestDevices(t *testing.T) {
 	for name, d := range map[string]struct {
 		setUp func(testing.TB) *tokentest.Device
@@ -44,6 +44,7 @@ func TestDevices(t *testing.T) {
 				t.Errorf("a second key with the label: %v", err)
 			}
 
+			cfg.Sandbox = &worker.Sandbox{Writable: device.Writes, Hidden: []string{t.TempDir()}, NoNetwork: true}
 			again := start(t, cfg)
 			if err := again.Login(ctx, token, []byte(tokentest.UserPIN)); err != nil {
 				t.Fatal(err)
