@@ -22,7 +22,7 @@ RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc
 INTEROP = internal/interop/bitcoinjs
 
 .NOTPARALLEL:
-.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill nemesis model fuzz clean
+.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill kill-signer nemesis model fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench: ## all benchmarks (BENCH=regexp)
 
 kill: ## kill -9 node, signer and worker KILLS times (make test does it 300 times)
 	QCITY_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./cmd/qcity
+
+kill-signer: ## kill -9 the signer KILLS times while it signs (make test: 120 times)
+	SIGNER_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./signer
 
 nemesis: ## kill and freeze etcd's leader under four rivals for QCITY_NEMESIS, default 1h (make test: 15 s)
 	QCITY_NEMESIS=$${QCITY_NEMESIS:-1h} $(GO) test -count=1 -timeout 0 -v -run '^TestNemesis$$' ./signer/cluster
