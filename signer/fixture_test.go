@@ -97,7 +97,9 @@ type softToken struct {
 	// before is asked before each signature; after changes what was signed.
 	before func() error
 	after  func([64]byte) [64]byte
-	signed int
+	// observe is told what is about to be signed.
+	observe func(types.PublicKey, types.Hash) error
+	signed  int
 }
 
 func newSoftToken(keys ...softKey) *softToken {
@@ -131,6 +133,11 @@ func (t *softToken) Sign(ctx context.Context, key types.PublicKey, digest [32]by
 	k, ok := t.keys[key]
 	if !ok {
 		return [64]byte{}, errors.New("no such key")
+	}
+	if t.observe != nil {
+		if err := t.observe(key, digest); err != nil {
+			panic(err)
+		}
 	}
 	sig := k.sign(digest)
 	if after != nil {
