@@ -386,7 +386,8 @@ func (b *bench) checkSignature(tb testing.TB, p *consensus.Proposal, r Response)
 	}
 }
 
-// wantRefused asks, and wants the rule to refuse without a look at the token.
+// wantRefused asks, and wants the rule to refuse without a look at the token, to be
+// counted and to be in the audit log.
 func (b *bench) wantRefused(tb testing.TB, rule Rule, ask func() (Response, error)) {
 	tb.Helper()
 	before := b.token.signed
@@ -394,6 +395,9 @@ func (b *bench) wantRefused(tb testing.TB, rule Rule, ask func() (Response, erro
 	wantRule(tb, err, rule)
 	if n := b.service.Status(context.Background()).Refusals[rule]; n != 1 {
 		tb.Fatalf("counted %d refusals by %s", n, rule)
+	}
+	if e := b.audit.last(); e.Event != audit.EventRefused || e.Rule != string(rule) || e.Detail == "" {
+		tb.Fatalf("the audit log says %+v", e)
 	}
 	if b.token.signed != before {
 		tb.Fatal("the token was asked although the request was refused")
