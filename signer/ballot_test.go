@@ -357,19 +357,6 @@ func TestUnreadyKeyVotesNothing(t *testing.T) {
 	b.mustAttest(t, e.ballot(e.at(0, 0), testSlot, 0, 2))
 }
 
-func TestBadVoteIsNotReleased(t *testing.T) {
-	b := newBench(t)
-	e := b.voting()
-	v := e.ballot(e.at(0, 0), testSlot, 0, 1)
-	b.token.after = func(s [64]byte) [64]byte { s[40] ^= 1; return s }
-	if _, err := b.attest(v); !errors.Is(err, ErrInternal) {
-		t.Fatalf("got %v", err)
-	}
-	b.token.after = nil
-	b.resume(t)
-	e.checkVote(t, v, b.mustAttest(t, v))
-}
-
 // TestSetChange: a key that is not in the first set votes during the handover
 // and signs afterwards, and what a key voted binds it in every set.
 func TestSetChange(t *testing.T) {

@@ -264,13 +264,16 @@ func newCampaigner(tb testing.TB, seed uint64) *campaigner {
 	return c
 }
 
+// lastSlot is where a chain can be by the time that the blocks' parents have.
+const lastSlot = (parentTime - 1_700_000_000) / 60 / testSlot
+
 // draw makes the next request: half are votes, some sets, some were asked before.
 func (c *campaigner) draw() *asked {
 	if n := len(c.list); n > 0 && c.rng.IntN(4) == 0 {
 		return c.list[n-1-c.rng.IntN(min(n, 12))]
 	}
 	slot := c.top - uint32(min(int(c.top)-1, c.rng.IntN(4)))
-	if c.rng.IntN(3) == 0 {
+	if c.rng.IntN(3) == 0 && c.top < lastSlot {
 		c.top++
 		slot = c.top
 	}
@@ -509,6 +512,9 @@ func TestPowerCuts(t *testing.T) {
 			if err != nil {
 				t.Fatalf("cut %d: %v", cut, err)
 			}
+		}
+		if c.top == lastSlot {
+			t.Fatal("the chain came to its end: too many cuts with one set of files")
 		}
 		releases := c.releases()
 		sum.add(tally{len(releases) + c.repeat, c.repeat, len(c.w.bySlot), len(c.w.byVote)})

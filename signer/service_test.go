@@ -338,27 +338,6 @@ func TestUnreadyKeyClaimsNothing(t *testing.T) {
 	}
 }
 
-func TestBadSignatureIsNotReleased(t *testing.T) {
-	b := newBench(t)
-	p := b.proposal(testSlot, 0, 1)
-	for name, spoil := range map[string]func([64]byte) [64]byte{
-		"flipped bit": func(s [64]byte) [64]byte { s[40] ^= 1; return s },
-		"zero":        func([64]byte) [64]byte { return [64]byte{} },
-		"another key": func([64]byte) [64]byte { return b.keys[2].sign(b.network.Digest(p)) },
-	} {
-		b.token.after = spoil
-		if _, err := b.sign(p); !errors.Is(err, ErrInternal) {
-			t.Fatalf("%s: got %v", name, err)
-		}
-		if r, _, _ := b.service.SlotRecord(context.Background(), testSlot); r.State != Claimed {
-			t.Fatalf("%s: slot is %s", name, r.State)
-		}
-		b.resume(t)
-	}
-	b.token.after = nil
-	b.mustSign(t, p)
-}
-
 // TestConcurrentRivals lets many goroutines ask for different blocks of one
 // slot: one block wins, and everyone who asked for it gets the same bytes.
 func TestConcurrentRivals(t *testing.T) {
