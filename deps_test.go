@@ -67,6 +67,9 @@ var rooms = map[string][]string{
 	// Pure: what the officers of several boxes hand around, and the rules for signing it.
 	"signer/authority": {"node/types", "node/consensus", "signer/proof"},
 
+	// What breaks each rule, for the tests of the rules and of the signer.
+	"signer/authority/authoritytest": {"node/types", "node/consensus", "node/consensus/chaingen", "signer/authority", "signer/proof"},
+
 	"signer/cluster":             {"node/types", "node/consensus", "internal/durable"},
 	"signer/cluster/clustertest": {"node/types", "node/consensus", "signer/cluster"},
 	// The making of keys in front of witnesses. It has a worker of its own and no
@@ -126,7 +129,8 @@ var exclusive = []struct {
 	{"internal/simnet/...", nil, true, "a simulation has no place in what ships"},
 	{"internal/interop/...", nil, true, "checks against foreign programs have no place in what ships"},
 	{"internal/durable/durabletest", []string{"internal/simnet"}, true, "a file system that fails on purpose has no place in what ships"},
-	{"node/consensus/chaingen", []string{"internal/simnet"}, true, "made-up blocks have no place in what ships"},
+	{"signer/authority/authoritytest", nil, true, "requests that break a rule on purpose have no place in what ships"},
+	{"node/consensus/chaingen", []string{"internal/simnet", "signer/authority/authoritytest"}, true, "made-up blocks have no place in what ships"},
 	{"node/chain/chaintest", []string{"internal/simnet"}, true, "a chain that is lost at the end has no place in what ships"},
 	{"cmd/...", nil, false, "a program is nobody's library"},
 }

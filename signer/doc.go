@@ -31,7 +31,7 @@
 //   - Halted, it neither signs nor releases, over restarts, until two people resume
 //     it. It halts by itself when a signature does not verify, when the cluster fell
 //     back, and when the chain shows more of a key than is known here (TestHalt,
-//     TestBadSignatureIsNotReleased, TestClusterFailures, TestSeen).
+//     TestSpoiltSignatures, TestClusterFailures, TestSeen).
 //   - Up to its floor a key may have signed what the journal does not know of. No
 //     block and no target of a vote is at the floor or below, and no source below
 //     it: the last source before may have been any there (TestVoteFloor). A claim
