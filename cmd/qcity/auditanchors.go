@@ -43,17 +43,7 @@ one of them.`,
 			if err != nil {
 				return err
 			}
-			list := []anchorJSON{}
-			for _, b := range blocks {
-				if key != "" && b.key != only {
-					continue
-				}
-				a := anchorJSON{Height: b.height, Block: b.id, Key: b.key}
-				if b.anchor != nil {
-					a.Anchor = audit.Head{Seq: b.anchor.Seq, Hash: b.anchor.Head}.String()
-				}
-				list = append(list, a)
-			}
+			list := anchorsOf(blocks, only)
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), list)
 			}
@@ -72,6 +62,22 @@ type anchorJSON struct {
 	Block  types.Hash      `json:"block"`
 	Key    types.PublicKey `json:"key"`
 	Anchor string          `json:"anchor"` // SEQ:HASH; empty: the block carries none
+}
+
+// anchorsOf lists the blocks of one key, or of all if it is none.
+func anchorsOf(blocks []signedBlock, only types.PublicKey) []anchorJSON {
+	list := []anchorJSON{}
+	for _, b := range blocks {
+		if only != (types.PublicKey{}) && b.key != only {
+			continue
+		}
+		a := anchorJSON{Height: b.height, Block: b.id, Key: b.key}
+		if b.anchor != nil {
+			a.Anchor = audit.Head{Seq: b.anchor.Seq, Hash: b.anchor.Head}.String()
+		}
+		list = append(list, a)
+	}
+	return list
 }
 
 func printAnchors(w io.Writer, list []anchorJSON) error {

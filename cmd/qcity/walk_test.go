@@ -13,6 +13,7 @@ import (
 
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/authority"
 	"qcitycoin.org/qcity/signer/ceremony"
 	"qcitycoin.org/qcity/signer/worker"
@@ -194,6 +195,7 @@ func (w *walk) pullToken(b *signerBox) {
 	w.move("tokens/"+token, b.name+"/tokens/"+token)
 	w.ready(b, true)
 	w.signs(b, "after its token came back")
+	b.story = append(b.story, audit.EventStarted, audit.EventSigned, audit.EventKeyLost, audit.EventKeyReady, audit.EventSigned)
 }
 
 // addStandBy gives one of the keys to a second box, with a cluster between them.
@@ -350,6 +352,7 @@ func (w *walk) haltAndResume(b *signerBox) {
 	}
 	w.officer("signer", "resume", "--config", b.config(), "--by", "B. Lee")
 	w.signs(b, "again")
+	b.story = append(b.story, audit.EventHalted, audit.EventResuming, audit.EventResumed, audit.EventSigned, audit.EventStopped)
 }
 
 // endAll stops everything, as an audit reads what lies on disk.

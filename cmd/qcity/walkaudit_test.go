@@ -30,7 +30,11 @@ func (w *walk) auditAll(signedBlocks ...*signerBox) {
 	for _, b := range w.boxes {
 		out := b.name + ".audit.jsonl"
 		w.officer("audit", "export", "--config", b.config(), "--out", out)
-		heads[b] = w.readExport(out, signed)
+		var events []audit.Event
+		heads[b], events = w.readExport(out, signed)
+		if want := b.story; !inOrder(events, want) {
+			w.Errorf("the log of %s lacks some of %v, in this order: it has %v", b.name, want, events)
+		}
 	}
 	flags := make(map[*signerBox][]string)
 	for _, a := range anchors {
@@ -90,8 +94,18 @@ func (s signatures) note(a act, sig made) error {
 	return nil
 }
 
-// readExport returns the heads of a log, and notes its signatures.
-func (w *walk) readExport(file string, noted signatures) (heads []audit.Head) {
+// inOrder reports whether the events occur in this order, others between them.
+func inOrder(events, want []audit.Event) bool {
+	for _, e := range events {
+		if len(want) > 0 && e == want[0] {
+			want = want[1:]
+		}
+	}
+	return len(want) == 0
+}
+
+// readExport returns the heads and events of a log, and notes its signatures.
+func (w *walk) readExport(file string, noted signatures) (heads []audit.Head, events []audit.Event) {
 	w.Helper()
 	f, err := os.Open(w.in(file))
 	if err != nil {
@@ -117,6 +131,7 @@ func (w *walk) readExport(file string, noted signatures) (heads []audit.Head) {
 		}
 		heads = append(heads, audit.Head{Seq: line.Seq, Hash: line.Hash})
 		e := line.Entry
+		events = append(events, e.Event)
 		if e.Event != audit.EventSigned && e.Event != audit.EventRepeated {
 			continue
 		}
@@ -127,7 +142,7 @@ func (w *walk) readExport(file string, noted signatures) (heads []audit.Head) {
 	if err := lines.Err(); err != nil {
 		w.Fatal(err)
 	}
-	return heads
+	return heads, events
 }
 
 // cast is a vote, as a journal and a certificate have it.

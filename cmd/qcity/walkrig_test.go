@@ -19,6 +19,7 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/ceremony"
 	"qcitycoin.org/qcity/signer/worker"
 )
@@ -42,6 +43,8 @@ type signerBox struct {
 	name string // also its folder
 	key  types.PublicKey
 	run  *process
+	// story is what the walk did to it, as its audit log has to tell it.
+	story []audit.Event
 }
 
 func (b *signerBox) config() string { return b.name + "/qcity.toml" }
