@@ -36,6 +36,7 @@ func TestOfficersWalk(t *testing.T) {
 	w.endAll()
 	w.auditAll(standBy, sixth)
 	w.checkWatermarks(w.boxes[4], sixth)
+	w.checkGuide()
 }
 
 func newWalk(t *testing.T) *walk {
@@ -43,7 +44,7 @@ func newWalk(t *testing.T) *walk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &walk{T: t, dir: t.TempDir(), module: module}
+	w := &walk{T: t, dir: t.TempDir(), module: module, typed: make(map[string]bool)}
 	w.rpc = rig{t: t, dir: w.in("node"), rpc: freeAddress(t)}
 	return w
 }
@@ -85,7 +86,7 @@ func (w *walk) makeKeys() {
 
 // newPINs writes a user PIN and a security officer PIN.
 func (w *walk) newPINs(name string) {
-	w.sh(fmt.Sprintf("(umask 377; shuf -zrn12 -i0-9 > %[1]s.pin; shuf -zrn12 -i0-9 > %[1]s.so-pin)", name), func() error {
+	w.sh(fmt.Sprintf(`for p in pin so-pin; do (umask 277; shuf -rn12 -i0-9 | tr -d '\n' > %s.$p); done`, name), func() error {
 		return errors.Join(
 			os.WriteFile(w.in(name+".pin"), []byte(randomDigits()+"\n"), 0o400),
 			os.WriteFile(w.in(name+".so-pin"), []byte(randomDigits()+"\n"), 0o400))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/store"
@@ -179,7 +180,7 @@ func (w *walk) checkWatermarks(old, sixth *signerBox) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	by := make(map[types.PublicKey][]uint32) // heights, ascending
+	by := make(map[types.PublicKey][]uint32) // heights
 	for _, b := range blocks {
 		want := made{b.digest, hex.EncodeToString(b.signature[:])}
 		if got := signed[act{b.key, audit.KindBlock, b.height}]; got != want {
@@ -187,7 +188,9 @@ func (w *walk) checkWatermarks(old, sixth *signerBox) {
 		}
 		by[b.key] = append(by[b.key], b.height)
 	}
-	if last, first := slices.Max(append(by[old.key], 0)), slices.Min(by[sixth.key]); last >= first {
+	if len(by[old.key]) == 0 || len(by[sixth.key]) == 0 {
+		w.Errorf("the key that left signed the blocks %v, the one in its place %v", by[old.key], by[sixth.key])
+	} else if last, first := slices.Max(by[old.key]), slices.Min(by[sixth.key]); last >= first {
 		w.Errorf("%s signed block %d, when the key in its place had signed block %d", old.key, last, first)
 	}
 	certificates := w.certificates()
@@ -256,6 +259,32 @@ func (w *walk) certificates() (list []consensus.Certificate) {
 			if c, ok := r.(*consensus.Certificate); ok {
 				list = append(list, *c)
 			}
+		}
+	}
+}
+
+// checkGuide: the commands of docs/walk.md are those that were typed.
+func (w *walk) checkGuide() {
+	text, err := os.ReadFile("../../docs/walk.md")
+	if err != nil {
+		w.Fatal(err)
+	}
+	guide := make(map[string]bool)
+	for i, block := range strings.Split(string(text), "```") {
+		if code, ok := strings.CutPrefix(block, "sh\n"); ok && i%2 == 1 {
+			for _, command := range strings.Split(code, "qcity ")[1:] {
+				guide[commandOf(strings.Fields(command))] = true
+			}
+		}
+	}
+	for c := range w.typed {
+		if !guide[c] {
+			w.Errorf("docs/walk.md lacks qcity %s", c)
+		}
+	}
+	for c := range guide {
+		if !w.typed[c] {
+			w.Errorf("docs/walk.md has qcity %s, which was not typed", c)
 		}
 	}
 }

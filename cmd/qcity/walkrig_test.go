@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,6 +37,7 @@ type walk struct {
 	boxes  []*signerBox
 	etcd   []string // client URLs
 	step   int
+	typed  map[string]bool // commands, without their arguments
 }
 
 // signerBox is a machine with one token and one signer.
@@ -92,6 +94,7 @@ func (w *walk) try(args ...string) (stdout, stderr string, code int) {
 // quiet is a look that is taken again and again while something is waited for.
 func (w *walk) quiet(args ...string) (stdout, stderr string, code int) {
 	w.Helper()
+	w.typed[commandOf(args)] = true
 	ctx, cancel := context.WithTimeout(w.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "qcity"), args...)
@@ -115,6 +118,17 @@ func typed(args []string) string {
 	return strings.Join(quoted, " ")
 }
 
+var word = regexp.MustCompile(`^[a-z]+$`)
+
+// commandOf returns the words of a command before its arguments.
+func commandOf(args []string) string {
+	end := slices.IndexFunc(args, func(a string) bool { return !word.MatchString(a) })
+	if end < 0 {
+		end = len(args)
+	}
+	return strings.Join(args[:end], " ")
+}
+
 // shortened keeps the end of a long text: a ceremony fills screens.
 func shortened(text string) string {
 	const most = 14
@@ -129,6 +143,7 @@ func shortened(text string) string {
 func (w *walk) start(args ...string) *process {
 	w.Helper()
 	w.Logf("$ qcity %s &", typed(args))
+	w.typed[commandOf(args)] = true
 	p := &process{t: w.T, dir: w.dir, args: args}
 	p.start()
 	name := typed(args)
