@@ -14,6 +14,7 @@ TESTFLAGS ?=
 FUZZTIME  ?= 30s
 BENCH     ?= .
 KILLS     ?= 3000
+CUTS      ?= 1000
 
 # Where goroutines meet. The pure packages have none, and the hashing loops
 # only become slow.
@@ -22,7 +23,7 @@ RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc
 INTEROP = internal/interop/bitcoinjs
 
 .NOTPARALLEL:
-.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill nemesis model fuzz clean
+.PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill kill-signer power-signer nemesis model fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +80,12 @@ bench: ## all benchmarks (BENCH=regexp)
 
 kill: ## kill -9 node, signer and worker KILLS times (make test does it 300 times)
 	QCITY_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./cmd/qcity
+
+kill-signer: ## kill -9 the signer KILLS times while it signs (make test: 120 times)
+	SIGNER_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./signer
+
+power-signer: ## cut the power of the signer CUTS times (make test: 200 times)
+	SIGNER_CUTS=$(CUTS) $(GO) test -count=1 -timeout 0 -v -run '^TestPowerCuts$$' ./signer
 
 nemesis: ## kill and freeze etcd's leader under four rivals for QCITY_NEMESIS, default 1h (make test: 15 s)
 	QCITY_NEMESIS=$${QCITY_NEMESIS:-1h} $(GO) test -count=1 -timeout 0 -v -run '^TestNemesis$$' ./signer/cluster

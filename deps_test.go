@@ -53,15 +53,22 @@ var rooms = map[string][]string{
 	"stratum/sv2":          {"miner/work", "stratum"},
 
 	"signer/worker": {},
-	"signer/link":   {}, // keys, TLS and lines: it knows nothing of what they say
-	"signer/pkcs11": {"signer/worker"},
-	"signer/audit":  {"node/types", "internal/durable"}, // who verifies a log needs nothing else of the signer
+	// Tokens of every kind to test on, made by the tools of their packages.
+	"signer/tokentest": {"signer/worker"},
+	// What the library for PKCS#11 does not do, once for both kinds of worker.
+	"signer/pkcs11/native": {},
+	"signer/link":          {}, // keys, TLS and lines: it knows nothing of what they say
+	"signer/pkcs11":        {"signer/worker", "signer/pkcs11/native"},
+	"signer/audit":         {"node/types", "internal/durable"}, // who verifies a log needs nothing else of the signer
 	// What moves between signers is read by other programs, too: a pure format.
 	"signer/interchange": {"node/types", "node/consensus"},
 	// A proof of possession, which ceremonies make and set changes ask for.
 	"signer/proof": {"node/types"},
 	// Pure: what the officers of several boxes hand around, and the rules for signing it.
 	"signer/authority": {"node/types", "node/consensus", "signer/proof"},
+
+	// What breaks each rule, for the tests of the rules and of the signer.
+	"signer/authority/authoritytest": {"node/types", "node/consensus", "node/consensus/chaingen", "signer/authority", "signer/proof"},
 
 	"signer/cluster":             {"node/types", "node/consensus", "internal/durable"},
 	"signer/cluster/clustertest": {"node/types", "node/consensus", "signer/cluster"},
@@ -70,7 +77,7 @@ var rooms = map[string][]string{
 	"signer/ceremony":           {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/proof"},
 	"signer/faultmodule":        {"signer/worker"},
 	"signer/conformance":        {"signer/worker"},
-	"signer/pkcs11/conformance": {"signer/worker", "signer/conformance"},
+	"signer/pkcs11/conformance": {"signer/worker", "signer/conformance", "signer/pkcs11/native"},
 	"signer":                    {"node/types", "node/consensus", "internal/durable", "signer/worker", "signer/audit", "signer/authority", "signer/cluster", "signer/interchange", "signer/link", "signer/proof"},
 
 	"firmware-api": {"node/types", "hw", "miner/work"},
@@ -108,8 +115,9 @@ var exclusive = []struct {
 	why   string
 }{
 	{"go.etcd.io/bbolt/...", []string{"node/store"}, false, "the database format is a private matter of node/store"},
-	{"github.com/miekg/pkcs11/...", []string{"signer/pkcs11", "signer/pkcs11/conformance"}, false, "it needs cgo, and an HSM library may crash its process"},
+	{"github.com/miekg/pkcs11/...", []string{"signer/pkcs11", "signer/pkcs11/conformance", "signer/pkcs11/native"}, false, "it needs cgo, and an HSM library may crash its process"},
 	{"signer/pkcs11/...", []string{"cmd/qcity-p11"}, false, "HSM libraries run in the worker process only, where a crash harms nobody"},
+	{"signer/tokentest", nil, true, "tokens whose PINs everybody knows have no place in what ships"},
 	{"signer/faultmodule", nil, true, "an HSM that fails on purpose has no place in what ships"},
 	{"github.com/gorilla/...", []string{"firmware-api"}, true, "HTTP and WebSocket are firmware-api's business"},
 	{"github.com/danielgtaylor/huma/...", []string{"firmware-api"}, true, "HTTP and its documents are firmware-api's business"},
@@ -121,7 +129,8 @@ var exclusive = []struct {
 	{"internal/simnet/...", nil, true, "a simulation has no place in what ships"},
 	{"internal/interop/...", nil, true, "checks against foreign programs have no place in what ships"},
 	{"internal/durable/durabletest", []string{"internal/simnet"}, true, "a file system that fails on purpose has no place in what ships"},
-	{"node/consensus/chaingen", []string{"internal/simnet"}, true, "made-up blocks have no place in what ships"},
+	{"signer/authority/authoritytest", nil, true, "requests that break a rule on purpose have no place in what ships"},
+	{"node/consensus/chaingen", []string{"internal/simnet", "signer/authority/authoritytest"}, true, "made-up blocks have no place in what ships"},
 	{"node/chain/chaintest", []string{"internal/simnet"}, true, "a chain that is lost at the end has no place in what ships"},
 	{"cmd/...", nil, false, "a program is nobody's library"},
 }

@@ -123,6 +123,9 @@ type Signer struct {
 	Audit string `toml:"audit"`
 	// Module is the PKCS#11 library of the HSM's vendor.
 	Module string `toml:"module"`
+	// ModuleArgs is a string that the library wants when it starts; that of NSS
+	// does, and those of HSMs do not.
+	ModuleArgs string `toml:"module_args"`
 	// Worker is the qcity-p11 program. Empty: beside this program.
 	Worker string `toml:"worker"`
 	// PristineTokens is for SoftHSM only: the folder of its tokens. The worker

@@ -10,6 +10,7 @@ import (
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/interchange"
 )
 
 // electorate is who votes, and the validator of the set in force that signed
@@ -108,17 +109,30 @@ func TestAttest(t *testing.T) {
 	}
 }
 
-// TestVotePolicy has, for every rule about votes, a request that this rule
-// refuses, and which is signed once that one thing is put right.
-func TestVotePolicy(t *testing.T) {
-	type make = func(*testing.T, *bench) VoteRequest
-	// between asks for a vote of validator 0 from one slot to another.
-	between := func(source uint32, sourceSalt byte, target uint32, targetSalt byte) make {
-		return func(_ *testing.T, b *bench) VoteRequest {
-			e := b.voting()
-			return NewVoteRequest(e.ballot(e.at(source*testSlot, sourceSalt), target*testSlot, 0, targetSalt))
-		}
+// makeVote makes a request for a vote.
+type makeVote = func(*testing.T, *bench) VoteRequest
+
+// votePolicyCase is policyCase for a vote.
+type votePolicyCase struct {
+	name  string
+	rule  Rule
+	bad   makeVote
+	good  makeVote // nil: a valid one
+	reset func(*testing.T, *bench)
+}
+
+// voteBetween asks for a vote of validator 0 from one slot to another.
+func voteBetween(source uint32, sourceSalt byte, target uint32, targetSalt byte) makeVote {
+	return func(_ *testing.T, b *bench) VoteRequest {
+		e := b.voting()
+		return NewVoteRequest(e.ballot(e.at(source*testSlot, sourceSalt), target*testSlot, 0, targetSalt))
 	}
+}
+
+// votePolicyCases has a case for every rule about votes.
+func votePolicyCases() []votePolicyCase {
+	type make = makeVote
+	between := voteBetween
 	valid := between(0, 0, 1, 1)
 	raw := func(f func(*bench, *VoteRequest)) make {
 		return func(t *testing.T, b *bench) VoteRequest {
@@ -157,13 +171,7 @@ func TestVotePolicy(t *testing.T) {
 	signed := func(e *electorate, index uint8, set types.Hash, height uint32, id types.Hash) []byte {
 		return types.BlockSig{Index: index, Signature: e.signer.sign(consensus.SlotDigest(e.network.ID, set, height, id))}.Bytes()
 	}
-	for _, c := range []struct {
-		name  string
-		rule  Rule
-		bad   make
-		good  make // nil: valid
-		reset func(*testing.T, *bench)
-	}{
+	return []votePolicyCase{
 		{name: "header too short", rule: RuleFormat, bad: raw(func(_ *bench, r *VoteRequest) { r.Block = r.Block[:79] })},
 		{name: "header too long", rule: RuleFormat, bad: raw(func(_ *bench, r *VoteRequest) { r.Block = append(r.Block, 0) })},
 
@@ -242,7 +250,48 @@ func TestVotePolicy(t *testing.T) {
 		{name: "source beside the last", rule: Rule(consensus.RuleVoteSource), bad: after(between(2, 2, 4, 1), between(2, 1, 3, 1)), good: between(3, 2, 4, 1)},
 		{name: "target at the floor", rule: RuleFloor, bad: floor(valid), good: between(1, 1, 2, 1)},
 		{name: "source below the floor", rule: RuleFloor, bad: floor(between(0, 0, 2, 1)), good: between(1, 1, 2, 1)},
-	} {
+		{
+			name: "target is above any chain", rule: RuleAhead,
+			bad: func(_ *testing.T, b *bench) VoteRequest {
+				e := b.voting()
+				return NewVoteRequest(e.ballot(e.at(0, 0), b.highestSlot()+testSlot, 0, 1))
+			},
+			good: func(_ *testing.T, b *bench) VoteRequest {
+				e := b.voting()
+				return NewVoteRequest(e.ballot(e.at(0, 0), b.highestSlot(), 0, 1))
+			},
+		},
+		{
+			name: "signing is halted", rule: RuleHalted,
+			bad: func(t *testing.T, b *bench) VoteRequest {
+				if err := b.service.Halt(t.Context(), "kim", "inspection"); err != nil {
+					t.Fatal(err)
+				}
+				return valid(t, b)
+			},
+			reset: func(t *testing.T, b *bench) { b.resume(t) },
+		},
+		{
+			name: "another signer cast this vote", rule: RuleElsewhere,
+			bad: func(t *testing.T, b *bench) VoteRequest {
+				r := valid(t, b)
+				b.imports(t, interchange.Key{PublicKey: b.keys[0].public, Votes: []interchange.Vote{{Source: r.Source.Height, Target: r.Target.Height, Link: &consensus.Link{Set: r.Set, Source: consensus.Checkpoint(r.Source), Target: consensus.Checkpoint(r.Target)}}}})
+				return r
+			},
+			good: between(1, 1, 2, 1),
+		},
+	}
+}
+
+// highestSlot is the highest that a chain may have reached by now.
+func (b *bench) highestSlot() uint32 {
+	top := uint32(b.network.HighestHeight(b.now.Unix()))
+	return top - top%testSlot
+}
+
+// TestVotePolicy: each case is refused by its rule, which no other one would do.
+func TestVotePolicy(t *testing.T) {
+	for _, c := range votePolicyCases() {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
 			req := c.bad(t, b)
@@ -251,7 +300,7 @@ func TestVotePolicy(t *testing.T) {
 				c.reset(t, b)
 			}
 			if c.good == nil {
-				c.good = valid
+				c.good = voteBetween(0, 0, 1, 1)
 			}
 			if _, err := b.service.Attest(context.Background(), c.good(t, b)); err != nil {
 				t.Fatalf("put right, and still: %v", err)
@@ -306,19 +355,6 @@ func TestUnreadyKeyVotesNothing(t *testing.T) {
 	}
 	b.token.ready = nil
 	b.mustAttest(t, e.ballot(e.at(0, 0), testSlot, 0, 2))
-}
-
-func TestBadVoteIsNotReleased(t *testing.T) {
-	b := newBench(t)
-	e := b.voting()
-	v := e.ballot(e.at(0, 0), testSlot, 0, 1)
-	b.token.after = func(s [64]byte) [64]byte { s[40] ^= 1; return s }
-	if _, err := b.attest(v); !errors.Is(err, ErrInternal) {
-		t.Fatalf("got %v", err)
-	}
-	b.token.after = nil
-	b.resume(t)
-	e.checkVote(t, v, b.mustAttest(t, v))
 }
 
 // TestSetChange: a key that is not in the first set votes during the handover

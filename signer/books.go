@@ -66,7 +66,7 @@ func (b *books) entry(e audit.Event, about subject, t *task) audit.Entry {
 func (b *books) released(about subject, t *task, sig [64]byte, repeated bool) error {
 	log := b.log.With("kind", string(about.kind), "height", about.height, "key", t.claimed.Key)
 	e := b.entry(audit.EventSigned, about, t)
-	e.Signature = sig
+	e.Signature, e.Detail = sig, t.detail
 	b.mu.Lock()
 	known := b.booked[sig]
 	b.mu.Unlock()

@@ -39,6 +39,8 @@ type Config struct {
 	// Module is the path of the PKCS#11 library, for example
 	// /usr/lib/softhsm/libsofthsm2.so.
 	Module string
+	// ModuleArgs is a string that the module wants in C_Initialize; NSS does.
+	ModuleArgs string
 	// ModuleEnv is added to the little that the worker's environment has, for
 	// libraries that are configured that way: NAME=value sets a variable, NAME
 	// passes the daemon's own on. Never a PIN.
@@ -178,7 +180,7 @@ func (c *Config) workerConfig(log *slog.Logger) (worker.Config, error) {
 		}
 	}
 	return worker.Config{
-		Binary: c.Worker, Module: c.Module, Env: c.ModuleEnv, Sessions: c.Sessions, VendorCodes: c.VendorCodes,
+		Binary: c.Worker, Module: c.Module, InitArgs: c.ModuleArgs, Env: c.ModuleEnv, Sessions: c.Sessions, VendorCodes: c.VendorCodes,
 		Sandbox: box, PrivateTokenCopy: tokens, Log: log,
 	}, nil
 }

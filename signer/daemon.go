@@ -19,13 +19,15 @@ import (
 type Daemon struct {
 	journal *Journal
 	audit   *audit.Log
-	claims  *cluster.Claims // nil: the keys are this box's alone
-	worker  *worker.Supervisor
-	tokens  *tokens
-	service *Service
-	server  *Server
-	links   []*link.Dialer
-	log     *slog.Logger
+	// auditPath is where it is.
+	auditPath string
+	claims    *cluster.Claims // nil: the keys are this box's alone
+	worker    *worker.Supervisor
+	tokens    *tokens
+	service   *Service
+	server    *Server
+	links     []*link.Dialer
+	log       *slog.Logger
 }
 
 // Open opens journal, audit log and cluster, starts the PKCS#11 worker, logs in to
@@ -63,6 +65,7 @@ func (d *Daemon) open(ctx context.Context, c *Config, network *consensus.Network
 	if d.audit, err = audit.Open(c.Audit, network.ID, audit.Options{}); err != nil {
 		return terminalIf(err, audit.IsTerminal(err))
 	}
+	d.auditPath = c.Audit
 	if c.Cluster != nil {
 		cc := *c.Cluster
 		cc.Network, cc.Keys, cc.Log = network.ID, c.publicKeys(), d.log
@@ -126,6 +129,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { d.tokens.watch(ctx) })
+	wg.Go(func() { d.verifyAudit(ctx) })
 	wg.Go(func() {
 		select {
 		case <-d.journal.Failed():
@@ -153,6 +157,19 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.service.note(audit.Entry{Time: time.Now(), Event: audit.EventStopped})
 	}
 	return errors.Join(err, d.close())
+}
+
+// verifyAudit looks once at the whole audit log, of which only the newest file was
+// checked at the start: that takes seconds for a million entries.
+func (d *Daemon) verifyAudit(ctx context.Context) {
+	_, err := audit.Verify(ctx, d.auditPath, audit.VerifyOptions{Network: d.service.policy.network.ID})
+	var broken *audit.Broken
+	switch {
+	case errors.As(err, &broken):
+		d.service.halt("the audit log was changed: " + err.Error())
+	case err != nil && ctx.Err() == nil:
+		d.log.Error("the audit log could not be verified", "err", err)
+	}
 }
 
 // description says in the audit log what was started.

@@ -21,11 +21,17 @@
 //     otherwise: each of its keys votes.
 //   - A block is signed while its slot is open by the daemon's clock (S4). A vote
 //     never expires; neither may be for a header in the future (TestVoteForOldBlock).
-//   - The order is parse → policy → claim + fsync → token → verify → seal + fsync →
-//     release, so a crash or a power cut at any instant can delay a signature
+//   - The order is parse → policy → claim + fsync → the cluster's claim → token →
+//     verify → the cluster's seal → seal + fsync → audit log + fsync → release, so a crash or a power cut at any instant can delay a signature
 //     but never lead to a second one. A vote that was claimed counts as cast, and
 //     may be asked for again (TestJournalProperty, TestFaultAtEveryCall, TestKill,
-//     TestOpenVoteMayBeAskedAgain).
+//     TestOpenVoteMayBeAskedAgain, TestClusterFailures).
+//   - What the audit log does not have is not released, and signed blocks carry the
+//     log's end (TestAuditBeforeRelease, TestAnchor).
+//   - Halted, it neither signs nor releases, over restarts, until two people resume
+//     it. It halts by itself when a signature does not verify, when the cluster fell
+//     back, and when the chain shows more of a key than is known here (TestHalt,
+//     TestBadSignatureIsNotReleased, TestClusterFailures, TestSeen).
 //   - Up to its floor a key may have signed what the journal does not know of. No
 //     block and no target of a vote is at the floor or below, and no source below
 //     it: the last source before may have been any there (TestVoteFloor). A claim
@@ -40,7 +46,7 @@
 //     forbids more for it. What the one refuses the other does, too (TestMove,
 //     TestMoveProperty, TestImportIsAtomic, TestInterchangeVectors).
 //   - For one number a key signs one successor set, and numbers strictly increase
-//     (TestSetChangeRules).
+//     (TestSetChangeRules, TestSignSetChange).
 //   - A wrong PIN is tried once, whatever is killed meanwhile: a PIN that the
 //     token never accepted is shown to it only after that was written to disk
 //     (pins.json). A PIN that it accepted before, from a file, never needs a person

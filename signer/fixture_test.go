@@ -97,7 +97,9 @@ type softToken struct {
 	// before is asked before each signature; after changes what was signed.
 	before func() error
 	after  func([64]byte) [64]byte
-	signed int
+	// observe is told what is about to be signed.
+	observe func(types.PublicKey, types.Hash) error
+	signed  int
 }
 
 func newSoftToken(keys ...softKey) *softToken {
@@ -131,6 +133,11 @@ func (t *softToken) Sign(ctx context.Context, key types.PublicKey, digest [32]by
 	k, ok := t.keys[key]
 	if !ok {
 		return [64]byte{}, errors.New("no such key")
+	}
+	if t.observe != nil {
+		if err := t.observe(key, digest); err != nil {
+			panic(err)
+		}
 	}
 	sig := k.sign(digest)
 	if after != nil {
@@ -379,7 +386,8 @@ func (b *bench) checkSignature(tb testing.TB, p *consensus.Proposal, r Response)
 	}
 }
 
-// wantRefused asks, and wants the rule to refuse without a look at the token.
+// wantRefused asks, and wants the rule to refuse without a look at the token, to be
+// counted and to be in the audit log.
 func (b *bench) wantRefused(tb testing.TB, rule Rule, ask func() (Response, error)) {
 	tb.Helper()
 	before := b.token.signed
@@ -387,6 +395,9 @@ func (b *bench) wantRefused(tb testing.TB, rule Rule, ask func() (Response, erro
 	wantRule(tb, err, rule)
 	if n := b.service.Status(context.Background()).Refusals[rule]; n != 1 {
 		tb.Fatalf("counted %d refusals by %s", n, rule)
+	}
+	if e := b.audit.last(); e.Event != audit.EventRefused || e.Rule != string(rule) || e.Detail == "" {
+		tb.Fatalf("the audit log says %+v", e)
 	}
 	if b.token.signed != before {
 		tb.Fatal("the token was asked although the request was refused")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync"
 	"time"
 
@@ -32,19 +31,22 @@ type Halt struct {
 
 // brake keeps the halt: on disk first, so that no crash or restart lifts it.
 type brake struct {
-	path string // empty: in memory only, for tests
-	mu   sync.Mutex
-	halt *Halt
+	files durable.FS
+	path  string // empty: in memory only, for tests
+	mu    sync.Mutex
+	halt  *Halt
+	// unsaved: the halt could not be written down yet.
+	unsaved bool
 }
 
 // openBrake reads the halt that was left behind, if there is one. A file that
 // cannot be read halts: it was written by somebody who wanted just that.
-func openBrake(path string) (*brake, error) {
-	b := &brake{path: path}
+func openBrake(files durable.FS, path string) (*brake, error) {
+	b := &brake{files: files, path: path}
 	if path == "" {
 		return b, nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := durable.ReadFileOn(files, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
 	}
@@ -76,19 +78,23 @@ func (b *brake) state() *Halt {
 }
 
 // pull halts. From the moment it is called nothing is signed, even where it
-// cannot be written down. It reports whether signing went on until now.
+// cannot be written down; then every later call tries that again. It reports
+// whether signing went on until now.
 func (b *brake) pull(h Halt) (first bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.halt != nil {
-		b.halt.Resuming, b.halt.ResumingAt = "", time.Time{}
-		return false, nil
+	if first = b.halt == nil; first {
+		b.halt, b.unsaved = &h, true
 	}
-	b.halt = &h
-	if err := b.save(&h); err != nil {
-		return true, failed(ErrInternal, err, "signing is halted, but that could not be written down and will not outlast a restart: stop the signer")
+	b.halt.Resuming, b.halt.ResumingAt = "", time.Time{}
+	if !b.unsaved {
+		return first, nil
 	}
-	return true, nil
+	if err := b.save(b.halt); err != nil {
+		return first, failed(ErrInternal, err, "signing is halted, but that could not be written down and will not outlast a restart: make room for %s and halt again, or stop the signer", b.path)
+	}
+	b.unsaved = false
+	return first, nil
 }
 
 func (b *brake) save(h *Halt) error {
@@ -99,7 +105,7 @@ func (b *brake) save(h *Halt) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(b.path, append(text, '\n'), 0o600)
+	return durable.WriteFileOn(b.files, b.path, append(text, '\n'), 0o600)
 }
 
 // release resumes, once a second person asks. done is false after the first.
@@ -122,6 +128,6 @@ func (b *brake) release(by string, now time.Time) (done bool, err error) {
 	if err := b.save(nil); err != nil {
 		return false, failed(ErrInternal, err, "signing stays halted, as that could not be written down")
 	}
-	b.halt = nil
+	b.halt, b.unsaved = nil, false
 	return true, nil
 }

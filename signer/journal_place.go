@@ -149,7 +149,7 @@ func (j *Journal) settle() error {
 
 func (j *Journal) renewMark() (err error) {
 	if j.beside, err = createMark(j.disk, markPath(j.path), j.mark); err != nil {
-		return fmt.Errorf("writing the mark beside the signing journal: %w", err)
+		return fmt.Errorf("writing the mark beside the signing journal: %w", durable.Explain(err))
 	}
 	return nil
 }
@@ -339,5 +339,5 @@ func (m *markFile) close() error {
 	if m == nil {
 		return nil
 	}
-	return errors.Join(m.f.Sync(), m.f.Close())
+	return errors.Join(durable.Explain(m.f.Sync()), m.f.Close())
 }

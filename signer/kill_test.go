@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,10 +112,38 @@ func runSigner(journal, socket string) error {
 	return NewServer(ServerConfig{Socket: socket, Network: network.ID, Backend: s, Log: quiet()}).Run(context.Background())
 }
 
-// TestKill kills a signer a hundred times at random moments while clients ask
-// it for blocks, votes and their rivals. Everything it ever released is kept and
-// compared.
+// TestKill kills a signer at random moments while clients ask it for blocks,
+// votes and their rivals: SIGNER_KILLS times, 120 by default. A journal is begun
+// anew after every 1,000, as reading it at each start takes ever longer.
 func TestKill(t *testing.T) {
+	const each = 1000
+	kills := campaign(t, "SIGNER_KILLS", 120)
+	var sum tally
+	for first := 0; first < kills; first += each {
+		sum.add(killFrom(t, first, min(first+each, kills)))
+		t.Logf("%d kills, %s", min(first+each, kills), sum)
+	}
+}
+
+// tally counts what a signer released over many lives.
+type tally struct{ releases, repeats, heights, votes int }
+
+func (s *tally) add(o tally) {
+	s.releases += o.releases
+	s.repeats += o.repeats
+	s.heights += o.heights
+	s.votes += o.votes
+}
+
+func (s tally) String() string {
+	return fmt.Sprintf("%d releases at %d heights and of %d votes, %d of them repeats", s.releases, s.heights, s.votes, s.repeats)
+}
+
+// killFrom lets one signer live these lives. Everything it ever released is kept
+// and compared.
+func killFrom(t *testing.T, from, to int) tally {
+	t.Helper()
+	kills := to - from
 	keys := testKeys()
 	network := testNetwork(t, "signertest", publics(keys))
 	dir := t.TempDir()
@@ -129,11 +158,7 @@ func TestKill(t *testing.T) {
 	top := uint32(1)
 	b := &bench{network: network, keys: keys}
 	e := b.voting()
-	kills := 120
-	if testing.Short() {
-		kills = 20
-	}
-	for life := range kills {
+	for life := from; life < to; life++ {
 		rng := rand.New(rand.NewPCG(uint64(life), 42))
 		child := startSigner(t, journal, socket)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -211,9 +236,27 @@ func TestKill(t *testing.T) {
 	if releases < kills || repeats == 0 || len(w.byVote) < kills/4 {
 		t.Fatalf("only %d releases, %d of them repeats, and %d votes over %d lives: the test saw too little", releases, repeats, len(w.byVote), kills)
 	}
-	t.Logf("%d kills, %d releases at %d heights, %d votes, %d repeats", kills, releases, len(w.bySlot), len(w.byVote), repeats)
 	checkJournal(t, journal, network.ID, keys, w)
 	checkAudit(t, journal+".audit", released)
+	return tally{releases, repeats, len(w.bySlot), len(w.byVote)}
+}
+
+// campaign returns how often a test with random events repeats them: the number
+// in the environment variable, or usual.
+func campaign(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		if testing.Short() {
+			return usual / 6
+		}
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%q is no number of repetitions", variable, text)
+	}
+	return n
 }
 
 // checkAudit wants an entry for every signature that was ever released, and a

@@ -22,7 +22,8 @@ type task struct {
 	claim   func() (seal *[64]byte, err error)
 	seal    func(sig [64]byte) ([64]byte, error)
 	anchor  *consensus.AuditAnchor // carried by a block
-	actor   string                 // who confirmed a set change
+	// Of a set change: who confirmed it, and why it is made.
+	actor, detail string
 }
 
 func (s *Service) block(r *Request) (*task, error) {
@@ -85,6 +86,10 @@ func (s *Service) setChange(r *authority.SetChangeRequest) (*task, error) {
 	if !s.policy.keys[key] {
 		return nil, refuse(RuleKeyNotHeld, "validator %d, %s, is none of this signer's keys", r.Index, key)
 	}
+	detail := "reason: " + r.Reason
+	if r.Authorisation.Scripted {
+		detail += " (answers came from a file)"
+	}
 	j, number := s.journal, r.Number()
 	return &task{
 		claimed: cluster.Claim{Kind: cluster.SetChange, Key: key, Height: number, Digest: digest},
@@ -93,6 +98,7 @@ func (s *Service) setChange(r *authority.SetChangeRequest) (*task, error) {
 		claim:   func() (*[64]byte, error) { return j.ClaimSetChange(key, number, digest) },
 		seal:    func(sig [64]byte) ([64]byte, error) { return j.SealSetChange(key, number, sig) },
 		actor:   strings.Join(r.Authorisation.People, ", "),
+		detail:  detail,
 	}, nil
 }
 

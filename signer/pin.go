@@ -143,7 +143,8 @@ func (p PINSource) read(ctx context.Context, token string) (pinValue, error) {
 	case fromKeyring:
 		return readKeyring(p)
 	case fromTerminal:
-		return askTerminal(ctx, p, token)
+		pin, err := askTerminal(ctx, "PIN of token "+token, false)
+		return pinValue{source: p, pin: pin}, err
 	}
 	return pinValue{}, fmt.Errorf("no PIN can be read from %q", p.kind)
 }
@@ -205,12 +206,23 @@ func readCredential(p PINSource) (pinValue, error) {
 		return pinValue{}, err
 	}
 	defer f.Close()
-	// The group's bits are the mask of the access list that systemd may set.
-	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return pinValue{}, fmt.Errorf("%s has mode %04o, others might read it: let systemd make it", what, mode)
+	if err := checkCredential(info, os.Geteuid(), what); err != nil {
+		return pinValue{}, err
 	}
 	pin, err := readPINLine(f, what)
 	return pinValue{source: p, pin: pin}, err
+}
+
+// checkCredential takes what systemd makes: a file of ours, or, on file systems
+// with access lists, one of root's whose list shows as the group's right to read
+// (systemd.exec(5), LoadCredential=).
+func checkCredential(info fs.FileInfo, euid int, what string) error {
+	uid, mode := info.Sys().(*syscall.Stat_t).Uid, info.Mode().Perm()
+	ours := uid == uint32(euid) && (mode == 0o400 || mode == 0o600)
+	if handed := uid == 0 && mode == 0o440; !ours && !handed {
+		return fmt.Errorf("%s belongs to user %d with mode %04o, others might read it: let systemd make it", what, uid, mode)
+	}
+	return nil
 }
 
 // adopt takes over the descriptor this process was started with, for readDescriptor.

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer/audit"
@@ -66,6 +67,8 @@ type ServiceConfig struct {
 	HaltFile string
 	Clock    func() time.Time
 	Log      *slog.Logger
+
+	files durable.FS // of the HaltFile; nil: the real one
 }
 
 // Service decides what is signed. Requests for one key are served one after the
@@ -84,7 +87,10 @@ type Service struct {
 
 // NewService returns a Service; it starts nothing.
 func NewService(c ServiceConfig) (*Service, error) {
-	b, err := openBrake(c.HaltFile)
+	if c.files == nil {
+		c.files = durable.OS()
+	}
+	b, err := openBrake(c.files, c.HaltFile)
 	if err != nil {
 		return nil, err
 	}

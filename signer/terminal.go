@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,14 +13,31 @@ import (
 // terminalPath is the terminal of whoever started the signer, if there is one.
 const terminalPath = "/dev/tty"
 
-func askTerminal(ctx context.Context, p PINSource, token string) (pinValue, error) {
+// askTerminal asks a person for the PIN that what names, if twice is set once more.
+func askTerminal(ctx context.Context, what string, twice bool) ([]byte, error) {
 	tty, err := os.OpenFile(terminalPath, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		return pinValue{}, fmt.Errorf("the PIN of token %s is to be typed, but the signer was not started from a terminal: start it by hand, or name another source of the PIN (%w)", token, err)
+		return nil, fmt.Errorf("the %s is to be typed, but this was not started from a terminal: start it by hand, or name another source of the PIN (%w)", what, err)
 	}
 	defer tty.Close()
-	pin, err := readHidden(ctx, tty, "PIN of token "+token+": ")
-	return pinValue{source: p, pin: pin}, err
+	return askHidden(ctx, tty, what, twice)
+}
+
+func askHidden(ctx context.Context, tty *os.File, what string, twice bool) ([]byte, error) {
+	first, err := readHidden(ctx, tty, what+": ")
+	if err != nil || !twice {
+		return first, err
+	}
+	again, err := readHidden(ctx, tty, "the same again: ")
+	defer clear(again)
+	if err == nil && !bytes.Equal(first, again) {
+		err = fmt.Errorf("%s: the two differ: nothing was done, try again", what)
+	}
+	if err != nil {
+		clear(first)
+		return nil, err
+	}
+	return first, nil
 }
 
 // readHidden asks for a line without showing what is typed. It reads into one

@@ -198,30 +198,22 @@ type softSigner struct {
 	claims map[types.PublicKey]types.Hash
 }
 
-func (s *softSigner) ClaimSetChange(k types.PublicKey, number uint32, digest types.Hash) (*[64]byte, error) {
+func (s *softSigner) SignSetChange(_ context.Context, r authority.SetChangeRequest) (signer.Response, error) {
+	k, digest, err := r.Check(s.net)
+	if err != nil {
+		return signer.Response{}, err
+	}
 	if old, ok := s.claims[k]; ok && old != digest {
-		return nil, &signer.Refusal{Rule: "set-change-double", Detail: "another set of this number"}
+		return signer.Response{}, &signer.Refusal{Rule: "set-change-double", Detail: "another set of this number"}
 	}
 	s.claims[k] = digest
-	return nil, nil
-}
-
-func (s *softSigner) SealSetChange(_ types.PublicKey, _ uint32, sig [64]byte) ([64]byte, error) {
-	return sig, nil
-}
-
-func (s *softSigner) Sign(_ context.Context, k types.PublicKey, digest [32]byte) ([64]byte, error) {
 	for i := range 9 {
 		if key(i).Public() == k {
-			return key(i).Sign(digest), nil
+			sig := key(i).Sign(digest)
+			return signer.Response{Index: r.Index, Signature: sig[:]}, nil
 		}
 	}
-	return [64]byte{}, errors.New("no such key")
-}
-
-func (s *softSigner) SignSetChange(ctx context.Context, r authority.SetChangeRequest) (signer.Response, error) {
-	sig, err := authority.Sign(ctx, s.net, s, s, &r)
-	return signer.Response{Index: r.Index, Signature: sig[:]}, err
+	return signer.Response{}, errors.New("no such key")
 }
 
 // sign has people at a terminal sign; it returns what they saw.

@@ -62,7 +62,7 @@ func (b *box) newSigners() []*signer.Client {
 }
 
 func (b *box) newSigner() *signerGroup {
-	g := &signerGroup{network: b.net}
+	g := &signerGroup{network: b.net, late: make(map[int]bool)}
 	for _, c := range b.newSigners() {
 		g.members = append(g.members, slotSigner{c})
 	}

@@ -96,8 +96,9 @@ func printPlan(w io.Writer, r reviewed, binary string, steps []ceremony.Step) er
 
 // ceremonyFlags are what a rehearsal and a run share.
 type ceremonyFlags struct {
-	dir, worker, answers, tokens, pinDir string
-	ask                                  bool
+	dir, worker, answers, tokens string
+	pin, soPIN                   pinFlag // with {token} for the label
+	ask                          bool
 }
 
 func newCeremonyRehearse() *cobra.Command {
@@ -118,8 +119,9 @@ the run. The transcript is that of the run but for key material.`,
 				}
 				defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
 			}
-			o.tokens, o.pinDir = filepath.Join(o.dir, "tokens"), filepath.Join(o.dir, "pins")
-			for _, d := range []string{o.tokens, o.pinDir} {
+			pins := filepath.Join(o.dir, "pins")
+			o.tokens, o.pin.text, o.soPIN.text = filepath.Join(o.dir, "tokens"), "file:"+pins+"/{token}.pin", "file:"+pins+"/{token}.so-pin"
+			for _, d := range []string{o.tokens, pins} {
 				if err := os.MkdirAll(d, 0o700); err != nil {
 					return err
 				}
@@ -144,9 +146,9 @@ func newCeremonyRun() *cobra.Command {
 then confirmed by a role; a wrong answer ends the run with 78. After any
 interruption the same command goes on at the step where it stopped: the
 transcript in the folder is the state. PINs are asked for at the terminal, or
-read from TOKEN.pin and TOKEN.so-pin in --pin-dir.`,
+come from where --pin and --so-pin say, with the label of each token for {token}.`,
 		Example: `  qcity ceremony run ceremony.toml --dir ./ceremony
-  qcity ceremony run ceremony.toml --dir ./ceremony --softhsm-tokens ./tokens --pin-dir ./pins`,
+  qcity ceremony run ceremony.toml --dir ./ceremony --softhsm-tokens ./tokens --pin file:pins/{token}.pin --so-pin file:pins/{token}.so-pin`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(o.dir, 0o700); err != nil {
@@ -160,7 +162,8 @@ read from TOKEN.pin and TOKEN.so-pin in --pin-dir.`,
 	f.StringVar(&o.dir, "dir", "", "folder of the ceremony")
 	f.StringVar(&o.worker, "worker", "", "path of qcity-p11; without it the one beside this program")
 	f.StringVar(&o.tokens, "softhsm-tokens", "", "SoftHSM's token directory, if the file names softhsm2")
-	f.StringVar(&o.pinDir, "pin-dir", "", "folder of PIN files; without it the terminal is asked")
+	o.pin.register(f, "pin", "terminal", "user PIN")
+	o.soPIN.register(f, "so-pin", "terminal", "security officer PIN")
 	f.StringVar(&o.answers, "answers", "", "file with answers, lines STEP = ANSWER; the transcript says that no person typed them")
 	must(c.MarkFlagRequired("dir"))
 	return c
@@ -189,6 +192,11 @@ func (o ceremonyFlags) perform(cmd *cobra.Command, file, kind string) error {
 }
 
 func (o ceremonyFlags) config(screen io.Writer, r reviewed, kind string) (ceremony.Config, error) {
+	for _, p := range []pinFlag{o.pin, o.soPIN} {
+		if _, err := p.forToken("token"); err != nil {
+			return ceremony.Config{}, err
+		}
+	}
 	binary, err := workerBinary(o.worker)
 	if err != nil {
 		return ceremony.Config{}, err
@@ -253,28 +261,40 @@ func askAnswers(screen io.Writer, a ceremony.Answers) askFunc {
 	}
 }
 
-// pins returns where PINs come from: files that a rehearsal makes with random
-// digits, files that are there, or the terminal.
+// pins returns where PINs come from. A rehearsal makes the files with random digits.
 func (o ceremonyFlags) pins(kind string) func(context.Context, ceremony.PINs) ([]byte, error) {
 	return func(ctx context.Context, p ceremony.PINs) ([]byte, error) {
-		what, ending := "user PIN", ".pin"
+		what, from := "user PIN", o.pin
 		if p.Admin {
-			what, ending = "security officer PIN", ".so-pin"
+			what, from = "security officer PIN", o.soPIN
 		}
-		if o.pinDir == "" {
-			if p.New {
-				what = "new " + what
-			}
-			return newTerminal().pin(ctx, fmt.Sprintf("%s of token %q", what, p.Token), p.New)
+		if p.New {
+			what = "new " + what
 		}
-		file := filepath.Join(o.pinDir, p.Token+ending)
-		if kind == ceremony.Rehearsal && p.New {
+		from, err := from.forToken(p.Token)
+		if err != nil {
+			return nil, err
+		}
+		if file, ok := strings.CutPrefix(from.text, "file:"); ok && kind == ceremony.Rehearsal && p.New {
 			if err := durable.WriteFile(file, []byte(randomDigits()+"\n"), 0o400); err != nil {
 				return nil, err
 			}
 		}
-		return signer.ReadPINFile(file)
+		return from.read(ctx, fmt.Sprintf("%s of token %q", what, p.Token), p.New)
 	}
+}
+
+// forToken puts the token's label into a source. Of what can be read once, or not at
+// all, a ceremony with its many PINs cannot make use.
+func (p pinFlag) forToken(label string) (pinFlag, error) {
+	p.text = strings.ReplaceAll(p.text, "{token}", label)
+	if _, err := signer.ParsePINSource(p.text); err != nil {
+		return p, needsPerson{fmt.Errorf("--%s: %w", p.name, err)}
+	}
+	if strings.HasPrefix(p.text, "fd:") || p.text == "device" {
+		return p, needsPerson{fmt.Errorf("--%s: a ceremony needs many PINs: use credential:, file: or keyring: with {token} in the name, or terminal", p.name)}
+	}
+	return p, nil
 }
 
 func newCeremonyVerify() *cobra.Command {

@@ -69,7 +69,7 @@ func TestOfficersList(t *testing.T) {
 	if out := mustCommand(t, "ceremony", "rehearse", in("ceremony.toml"), p11); !strings.Contains(out, "rehearsal verified") {
 		t.Errorf("rehearsal: %s", out)
 	}
-	run := append([]string{"ceremony", "run", in("ceremony.toml"), "--dir", in("out"), "--pin-dir", in("pins")}, on...)
+	run := append([]string{"ceremony", "run", in("ceremony.toml"), "--dir", in("out"), "--pin", "file:" + in("pins/{token}.pin"), "--so-pin", "file:" + in("pins/{token}.so-pin")}, on...)
 	var person needsPerson
 	if err := os.WriteFile(in("wrong"), []byte("* = @\n10-generate-validator-2 = wrong words\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -95,11 +95,11 @@ func TestOfficersList(t *testing.T) {
 		t.Fatalf("network %v, %v", net, err)
 	}
 
-	key := append([]string{"--token", "validator-1", "--pin-file", in("pins/validator-1.pin")}, on...)
+	key := append([]string{"--token", "validator-1", "--pin", "file:" + in("pins/validator-1.pin")}, on...)
 	if out := mustCommand(t, append([]string{"key", "list"}, key...)...); !strings.Contains(out, net.Validators[1].String()) {
 		t.Errorf("list: %s", out)
 	}
-	mustCommand(t, append([]string{"key", "check", "--record", in("out/records/validator-1.json"), "--pin-file", in("pins/validator-1.pin")}, on...)...)
+	mustCommand(t, append([]string{"key", "check", "--record", in("out/records/validator-1.json"), "--pin", "file:" + in("pins/validator-1.pin")}, on...)...)
 	proof := append([]string{"key", "prove", "--label", "validator-1", "--network", in("out/network.toml"), "--challenge", "asked by a test", "--out", in("proof.json")}, key...)
 	mustCommand(t, proof...)
 	if out := mustCommand(t, "key", "prove", "--network", in("out/network.toml"), "--verify", in("proof.json")); !strings.Contains(out, "asked by a test") {
@@ -114,14 +114,14 @@ func TestOfficersList(t *testing.T) {
 	}, on...)...)
 	restored := mustCommand(t, "key", "restore-test", p11, "--from", in("again/validator-1.backup"),
 		"--share", in("again/validator-1.custodian-1.share"), "--share", in("again/validator-1.custodian-2.share"),
-		"--key", net.Validators[1].String(), "--network", in("out/network.toml"), "--pin-file", in("pins/validator-1.pin"))
+		"--key", net.Validators[1].String(), "--network", in("out/network.toml"), "--pin", "file:"+in("pins/validator-1.pin"))
 	if !strings.Contains(restored, "the same key signs there") {
 		t.Errorf("restored: %s", restored)
 	}
 	var made keyView
 	fresh := append([]string{
 		"key", "generate", "--init", "--token", "spare", "--label", "spare", "--id", "0a", "--network", in("out/network.toml"),
-		"--pin-file", in("pins/validator-0.pin"), "--so-pin-file", in("pins/validator-0.so-pin"), "--json",
+		"--pin", "file:" + in("pins/validator-0.pin"), "--so-pin", "file:" + in("pins/validator-0.so-pin"), "--json",
 	}, on...)
 	if err := json.Unmarshal([]byte(mustCommand(t, fresh...)), &made); err != nil || made.Address == "" || len(strings.Fields(made.Words)) != 6 {
 		t.Errorf("made %+v, %v", made, err)
@@ -140,8 +140,8 @@ func TestKeyAttestStatus(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	on := []string{"--worker=" + filepath.Join(bin, "qcity-p11"), "--softhsm-tokens", in("tokens"), "--token", "t", "--label", "k", "--pin-file", in("pin")}
-	mustCommand(t, append([]string{"key", "generate", "--init", "--id", "01", "--so-pin-file", in("pin")}, on...)...)
+	on := []string{"--worker=" + filepath.Join(bin, "qcity-p11"), "--softhsm-tokens", in("tokens"), "--token", "t", "--label", "k", "--pin", "file:" + in("pin")}
+	mustCommand(t, append([]string{"key", "generate", "--init", "--id", "01", "--so-pin", "file:" + in("pin")}, on...)...)
 	out, err := command(t, append([]string{"key", "attest", "--root", in("root.pem")}, on...)...)
 	var status exitStatus
 	if out != ceremony.NoAttestation+"\n" || !errors.As(err, &status) || status != exitNotAttested {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -99,14 +98,15 @@ func printTokens(out io.Writer, module string, tokens []conformance.Token) error
 func newHSMProbe() *cobra.Command {
 	var h hsmFlags
 	var opts conformance.Options
-	var pinFile, profile string
+	var pin pinFlag
+	var profile string
 	c := &cobra.Command{
 		Use:   "probe",
 		Short: "Ask a token everything a signer needs to know of it",
 		Long: `Ask a token, case by case, how it behaves, and print PASS, FAIL, NOT ANSWERED or
 SKIPPED for each. docs/hsm.md says what every case means. Without --scratch nothing
 is made in the token and nothing is signed, so it may be a production device; with
---pin-file the right PIN is used, and after a login that fails none is tried again.
+--pin the right PIN is used, and after a login that fails none is tried again.
 
 --scratch makes keys labelled qcity-probe-scratch, signs with them and destroys
 them. --wrong-pin tries a wrong PIN, once, followed by the right one: never do that to a device that matters; a TPM counts wrong PINs for hours.
@@ -114,21 +114,21 @@ them. --wrong-pin tries a wrong PIN, once, followed by the right one: never do t
 --profile names a file: if it is not there, what the token answered is written to
 it; if it is, the answers are compared and the command fails if any has changed.`,
 		Example: `  qcity hsm probe --module /usr/lib/vendor/libpkcs11.so --token validator-0
-  qcity hsm probe --module /usr/lib/vendor/libpkcs11.so --token validator-0 --pin-file pin --profile device.json
-  qcity hsm probe --token test --pin-file pin --scratch`,
+  qcity hsm probe --module /usr/lib/vendor/libpkcs11.so --token validator-0 --pin file:pin --profile device.json
+  qcity hsm probe --token test --pin file:pin --scratch`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := h.runner()
 			if err != nil {
 				return err
 			}
-			if pinFile != "" {
-				if opts.PIN, err = readProbePIN(pinFile); err != nil {
-					return needsPerson{err}
+			if pin.text != "" {
+				if opts.PIN, err = pin.read(cmd.Context(), "user PIN of the token", false); err != nil {
+					return err
 				}
 				defer clear(opts.PIN)
 			} else if opts.Scratch || opts.WrongPIN {
-				return errors.New("--scratch and --wrong-pin need a login: add --pin-file")
+				return errors.New("--scratch and --wrong-pin need a login: add --pin")
 			}
 			return probeHSM(cmd.Context(), cmd.OutOrStdout(), r, opts, profile, h.json)
 		},
@@ -137,7 +137,7 @@ it; if it is, the answers are compared and the command fails if any has changed.
 	f := c.Flags()
 	f.StringVar(&opts.Label, "token", "", "label of the token, if there are several")
 	f.StringVar(&opts.Serial, "serial", "", "serial number of the token, if labels are not unique")
-	f.StringVar(&pinFile, "pin-file", "", "file with the user PIN, mode 0400 or 0600")
+	pin.register(f, "pin", "", "user PIN")
 	f.BoolVar(&opts.Scratch, "scratch", false, "make keys, sign with them and destroy them")
 	f.BoolVar(&opts.WrongPIN, "wrong-pin", false, "try a wrong PIN")
 	f.StringVar(&profile, "profile", "", "file to write the answers to, or to compare them with")
@@ -232,31 +232,4 @@ func printProbe(out io.Writer, report *conformance.Report, profile conformance.P
 	}
 	_, err := b.WriteTo(out)
 	return err
-}
-
-// readProbePIN reads a PIN from a file that nobody else can read.
-func readProbePIN(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("opening the PIN file: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("PIN file %s has mode %04o, others might read it: type  chmod 400 %s", path, info.Mode().Perm(), path)
-	}
-	pin := make([]byte, 257)
-	n, err := f.Read(pin)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("reading the PIN file %s: %w", path, err)
-	}
-	pin = bytes.TrimSuffix(pin[:n], []byte("\n"))
-	if len(pin) == 0 || len(pin) > 255 || bytes.ContainsAny(pin, "\r\n\x00") {
-		clear(pin)
-		return nil, fmt.Errorf("PIN file %s must hold one line of 1 to 255 characters, the PIN, and nothing else", path)
-	}
-	return pin, nil
 }

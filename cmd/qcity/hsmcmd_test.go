@@ -48,8 +48,9 @@ func TestHSM(t *testing.T) {
 	}{
 		{[]string{"list"}, "", []string{"SECP256K1", "one", "SoftHSM v2", "ok"}},
 		{[]string{"list", "--json"}, "", []string{`"label": "one"`, `"pin": "ok"`}},
-		{[]string{"probe", "--pin-file", pin}, "chmod 400", nil},
-		{[]string{"probe", "--scratch"}, "--pin-file", nil},
+		{[]string{"probe", "--pin", "file:" + pin}, "chmod 400", nil},
+		{[]string{"probe", "--scratch"}, "--pin", nil},
+		{[]string{"probe", "--pin", "1234567"}, "no source of a PIN", nil},
 		{[]string{"probe", "--token", "two"}, "qcity hsm list", nil},
 		{[]string{"list", "--module", "/nowhere.so"}, "install the HSM's library", nil},
 		{[]string{"probe", "--profile", profile}, "", []string{"1/", "101  PASS", "SKIPPED", "needs --scratch", " 0 FAIL", "SHA-256", "written to"}},

@@ -70,7 +70,7 @@ the token meanwhile. Hand out the shares and remove them from this machine.`,
 	}
 	f := c.Flags()
 	t.register(f)
-	must(f.MarkHidden("pin-file"))
+	must(f.MarkHidden("pin"))
 	f.StringArrayVar(&custodians, "custodian", nil, "name of a custodian; once for each")
 	f.IntVar(&threshold, "threshold", 2, "custodians that opening the backup takes")
 	f.StringVar(&dir, "out", "", "folder for the backup and the shares")
@@ -128,7 +128,7 @@ A SoftHSM backup is opened with the custodians' shares and restored into a folde
 that is removed afterwards. A vendor's tool after "--" restores into a second
 device, whose label is --token and which must not be the original (--serial names
 the original, so that it cannot be mistaken).`,
-		Example: `  qcity key restore-test --from backup/validator-0.backup --share a.share --share b.share --key secp256k1:02… --network network.toml --pin-file validator-0.pin
+		Example: `  qcity key restore-test --from backup/validator-0.backup --share a.share --share b.share --key secp256k1:02… --network network.toml --pin file:validator-0.pin
   qcity key restore-test --module /usr/lib/vendor.so --token validator-0 --serial 123 --from b.bin --key secp256k1:02… --network network.toml -- /opt/vendor/bin/tool restore --in {file}`,
 		RunE: func(cmd *cobra.Command, tool []string) error {
 			var k types.PublicKey

@@ -30,9 +30,9 @@ func newKey() *cobra.Command {
 		Use:   "key",
 		Short: "Make, check, prove and back up validator keys in tokens",
 		Long: `Work with the validator keys inside PKCS#11 tokens. Tokens are named by label and,
-if that is not enough, serial number. PINs come from a file of mode 0400 or are
-asked for at the terminal; there is no flag for a PIN itself. The keys of a new
-network are made by "qcity ceremony", which does all of this with witnesses.`,
+if that is not enough, serial number. PINs are asked for at the terminal, or come
+from where --pin says, in the form of the configuration; there is no flag for a
+PIN itself. The keys of a new network are made by "qcity ceremony", which does all of this with witnesses.`,
 	}
 	c.AddCommand(newKeyGenerate(), newKeyList(), newKeyCheck(), newKeyAttest(), newKeyProve(), newKeyBackup(), newKeyRestoreTest())
 	return c
@@ -40,20 +40,22 @@ network are made by "qcity ceremony", which does all of this with witnesses.`,
 
 // tokenFlags name a token and how to reach it.
 type tokenFlags struct {
-	module, worker, tokens string
-	env                    []string
-	token, serial          string
-	pinFile                string
+	module, initArgs string
+	worker, tokens   string
+	env              []string
+	token, serial    string
+	pin              pinFlag
 }
 
 func (t *tokenFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&t.module, "module", ceremony.SoftHSM, "path of the PKCS#11 library; softhsm2 is found by itself")
+	f.StringVar(&t.initArgs, "init-args", "", "string that the library wants in C_Initialize; NSS does")
 	f.StringVar(&t.worker, "worker", "", "path of qcity-p11; without it the one beside this program")
 	f.StringVar(&t.tokens, "softhsm-tokens", "", "SoftHSM's token directory; without it what SOFTHSM2_CONF says")
 	f.StringArrayVar(&t.env, "env", nil, "name of an environment variable that the library is configured by; once for each")
 	f.StringVar(&t.token, "token", "", "label of the token")
 	f.StringVar(&t.serial, "serial", "", "serial number of the token, if the label is not enough")
-	f.StringVar(&t.pinFile, "pin-file", "", "file with the user PIN, mode 0400; without it the terminal is asked")
+	t.pin.register(f, "pin", "terminal", "user PIN")
 }
 
 // open starts a worker. The caller calls end.
@@ -68,7 +70,7 @@ func (t *tokenFlags) open() (w *worker.Supervisor, end func() error, err error) 
 			return nil, nil, err
 		}
 	}
-	cfg := worker.Config{Binary: binary, Module: module, Env: ceremony.Environment(t.env), Log: slog.New(slog.DiscardHandler)}
+	cfg := worker.Config{Binary: binary, Module: module, InitArgs: t.initArgs, Env: ceremony.Environment(t.env), Log: slog.New(slog.DiscardHandler)}
 	remove := func() error { return nil }
 	if t.tokens != "" {
 		dir, err := os.MkdirTemp("", "qcity-softhsm-")
@@ -94,13 +96,22 @@ func (t *tokenFlags) open() (w *worker.Supervisor, end func() error, err error) 
 
 // login finds the token and logs in to it.
 func (t *tokenFlags) login(ctx context.Context, w *worker.Supervisor) (worker.TokenInfo, error) {
+	r, err := t.pin.reader()
+	if err != nil {
+		return worker.TokenInfo{}, err
+	}
 	token, err := w.FindToken(ctx, t.token, t.serial)
 	if err != nil {
 		return token, err
 	}
-	pin, err := filePIN(ctx, t.pinFile, fmt.Sprintf("user PIN of token %s", token.TokenRef), false)
+	what := fmt.Sprintf("user PIN of token %s", token.TokenRef)
+	if r.AtDevice() {
+		fmt.Fprintln(os.Stderr, "enter the "+what+" at the token")
+		return token, w.LoginAtDevice(ctx, token.TokenRef)
+	}
+	pin, err := r.Read(ctx, what, false)
 	if err != nil {
-		return token, err
+		return token, needsPerson{err}
 	}
 	defer clear(pin)
 	return token, w.Login(ctx, token.TokenRef, pin)
@@ -146,8 +157,9 @@ func (k *keyFlags) find(ctx context.Context, w *worker.Supervisor, token worker.
 
 func newKeyGenerate() *cobra.Command {
 	var t tokenFlags
-	var algorithm, label, id, network, soPINFile, record string
-	var initialise, asJSON bool
+	var algorithm, label, id, network, record string
+	var soPIN pinFlag
+	var initialise, foreign, asJSON bool
 	c := &cobra.Command{
 		Use:   "generate",
 		Short: "Generate a key inside a token",
@@ -155,7 +167,7 @@ func newKeyGenerate() *cobra.Command {
 With --init a blank token is initialised first, with new PINs. Read the six words
 aloud and let a second person compare them.`,
 		Example: `  qcity key generate --token validator-0 --label validator-0 --id 01 --network ./network.toml
-  qcity key generate --init --token spare --label spare --id 07 --pin-file spare.pin --so-pin-file spare.so-pin`,
+  qcity key generate --init --token spare --label spare --id 07 --pin file:spare.pin --so-pin file:spare.so-pin`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx := cmd.Context()
@@ -182,7 +194,7 @@ aloud and let a second person compare them.`,
 			defer func() { err = errors.Join(err, end()) }()
 			var token worker.TokenInfo
 			if initialise {
-				token, err = initToken(ctx, w, t, soPINFile)
+				token, err = initToken(ctx, w, t, soPIN)
 			} else {
 				token, err = t.login(ctx, w)
 			}
@@ -190,6 +202,9 @@ aloud and let a second person compare them.`,
 				return err
 			}
 			key, err := ceremony.NewKey(ctx, w, token.TokenRef, alg, label, rawID)
+			if errors.Is(err, ceremony.ErrTokenState) && foreign {
+				err = nil // the record and the last line say NO
+			}
 			if err != nil {
 				return err
 			}
@@ -209,7 +224,8 @@ aloud and let a second person compare them.`,
 	f.StringVar(&id, "id", "", "CKA_ID of the new key, hexadecimal digits")
 	f.StringVar(&network, "network", "", "network name or file: the address is then shown")
 	f.BoolVar(&initialise, "init", false, "initialise a blank token with the label first")
-	f.StringVar(&soPINFile, "so-pin-file", "", "with --init: file with the security officer's new PIN")
+	soPIN.register(f, "so-pin", "terminal", "security officer's new PIN, with --init,")
+	f.BoolVar(&foreign, "allow-not-local", false, "accept that the token does not say that it made the key itself (CKA_LOCAL), as NSS does not: for tests")
 	f.StringVar(&record, "record", "", `write a record for "qcity key check" into this file`)
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	for _, name := range []string{"token", "label", "id"} {
@@ -219,13 +235,13 @@ aloud and let a second person compare them.`,
 }
 
 // initToken initialises a blank token with both PINs.
-func initToken(ctx context.Context, w *worker.Supervisor, t tokenFlags, soPINFile string) (worker.TokenInfo, error) {
-	admin, err := filePIN(ctx, soPINFile, fmt.Sprintf("new security officer PIN of token %q", t.token), true)
+func initToken(ctx context.Context, w *worker.Supervisor, t tokenFlags, soPIN pinFlag) (worker.TokenInfo, error) {
+	admin, err := soPIN.read(ctx, fmt.Sprintf("new security officer PIN of token %q", t.token), true)
 	if err != nil {
 		return worker.TokenInfo{}, err
 	}
 	defer clear(admin)
-	pin, err := filePIN(ctx, t.pinFile, fmt.Sprintf("new user PIN of token %q", t.token), true)
+	pin, err := t.pin.read(ctx, fmt.Sprintf("new user PIN of token %q", t.token), true)
 	if err != nil {
 		return worker.TokenInfo{}, err
 	}
@@ -276,7 +292,7 @@ func newKeyList() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "list",
 		Short:   "List the keys in a token, one line each",
-		Example: "  qcity key list --token validator-0 --pin-file validator-0.pin",
+		Example: "  qcity key list --token validator-0 --pin file:validator-0.pin",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.withToken(cmd.Context(), func(w *worker.Supervisor, token worker.TokenInfo) error {
@@ -327,7 +343,7 @@ func newKeyCheck() *cobra.Command {
 		Long: `Compare serial number, label, id, public key and all attributes of a key with the
 record that was made when it was generated. Ends with 0 only if everything is
 equal and no other key has the same label or id; 78 if not.`,
-		Example: "  qcity key check --record records/validator-0.json --pin-file validator-0.pin",
+		Example: "  qcity key check --record records/validator-0.json --pin file:validator-0.pin",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text, err := os.ReadFile(file)

@@ -15,6 +15,7 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/store"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/audit"
 )
 
 // kills is how many processes TestKill kills. QCITY_KILLS sets another number
@@ -211,6 +212,7 @@ func (k *killer) checkVotes(s *store.Store) {
 		k.t.Fatal(err)
 	}
 	var proven *consensus.Authority
+	var anchors []audit.Head
 	for height := uint32(1); ; height++ {
 		b, ok, err := blockAtHeight(s, height)
 		if err != nil {
@@ -230,6 +232,8 @@ func (k *killer) checkVotes(s *store.Store) {
 			switch r := r.(type) {
 			case *consensus.Certificate:
 				certificates = append(certificates, *r)
+			case *consensus.AuditAnchor:
+				anchors = append(anchors, audit.Head{Seq: r.Seq, Hash: r.Head})
 			default:
 				k.t.Errorf("slot %d carries %T: somebody was accused", height, r)
 			}
@@ -240,6 +244,11 @@ func (k *killer) checkVotes(s *store.Store) {
 		}
 		proven = e.State.Proven()
 	}
+	report, err := audit.Verify(k.t.Context(), filepath.Join(k.dir, "audit.log"), audit.VerifyOptions{Network: k.net.ID, Anchors: anchors, Signatures: true})
+	if err != nil || len(anchors) == 0 {
+		k.t.Errorf("the audit log and the %d ends of it that the chain carries: %v", len(anchors), err)
+	}
+	k.t.Logf("audit log: %d entries, each signature verified, %d anchors in the chain", report.Entries, len(anchors))
 	counted := 0
 	for i := range certificates {
 		for _, v := range certificates[i].Attestations() {

@@ -151,6 +151,11 @@ func (k *linked) checkStatus(address string) {
 	if len(st.Keys) != 5 || st.Signed == 0 || st.Worker.PID == 0 || len(st.Links) != 1 || !st.Links[0].Connected || st.Links[0].Connections < 1 || st.Links[0].Address != address {
 		t.Fatalf("status %s", stdout)
 	}
+	stdout, stderr, code = qcity(t, "signer", "status", "--config", config, "--prometheus")
+	samples := parseMetrics(t, must0(t, stdout, stderr, code))
+	if got := samples["qcity_signer_up"] + samples["qcity_signer_keys_ready"] + samples[`qcity_signer_link_connected{node="`+address+`"}`]; got != 1+5+1 || samples["qcity_signer_signed_total"] < float64(st.Signed) {
+		t.Errorf("metrics %s", stdout)
+	}
 	stdout, stderr, code = qcity(t, "signer", "status", "--config", config)
 	t.Logf("\n%s", must0(t, stdout, stderr, code))
 	for _, want := range []string{"SoftHSM", st.Journal.FileID, "node " + address, "connected", "ready"} {
@@ -188,6 +193,11 @@ func TestLinkCommands(t *testing.T) {
 				t.Fatalf("exit code %d, %q; want %q", code, stderr, c.want)
 			}
 		})
+	}
+	write("[signer]\nsocket = \"s\"\n")
+	down, said, status := qcity(t, "signer", "status", "--config", config, "--prometheus")
+	if samples := parseMetrics(t, must0(t, down, "", status)); len(samples) != 1 || samples["qcity_signer_up"] != 0 || !strings.Contains(said, "is it running?") {
+		t.Errorf("no daemon: %s%s", down, said)
 	}
 	// The file may lack what the other side has not said yet.
 	write("[signer]\nidentity = \"id\"\nlisten = \"127.0.0.1:9340\"\n")

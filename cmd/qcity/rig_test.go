@@ -22,6 +22,7 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -100,7 +101,7 @@ func (k *rig) makeNetwork(keys []configs.SignerKey) {
 		k.t.Fatal(err)
 	}
 	journal := filepath.Join(k.dir, "journal")
-	if err := signer.CreateJournal(journal, k.net.ID, p.Validators, 0); err != nil {
+	if err := errors.Join(signer.CreateJournal(journal, k.net.ID, p.Validators, 0), audit.Create(filepath.Join(filepath.Dir(journal), "audit.log"), k.net.ID, audit.Options{})); err != nil {
 		k.t.Fatal(err)
 	}
 	if err := recordPINs(journal, k.dir, keys); err != nil {

@@ -80,7 +80,7 @@ func signerConfig(file string) (*consensus.Network, signer.Config, error) {
 	}
 	out := signer.Config{
 		Journal: c.Path(c.Signer.Journal), Audit: c.AuditLog(), Cluster: clusterOf(&c), Socket: c.Path(c.Signer.Socket), Worker: binary,
-		Module: c.Path(c.Signer.Module), SoftHSMCopy: c.Path(c.Signer.PristineTokens),
+		Module: c.Path(c.Signer.Module), ModuleArgs: c.Signer.ModuleArgs, SoftHSMCopy: c.Path(c.Signer.PristineTokens),
 		ModuleEnv: c.Signer.ModuleEnv, ModuleNetwork: c.Signer.ModuleNetwork, Sessions: c.Signer.Sessions,
 		SignaturesPerSecond: c.Signer.SignaturesPerSecond, SignatureBurst: c.Signer.SignatureBurst,
 	}

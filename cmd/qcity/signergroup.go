@@ -22,21 +22,28 @@ type signerGroup struct {
 	network *consensus.Network
 	members []slotSigner
 
-	mu sync.Mutex
-	by map[types.PublicKey][]slotSigner // as of the last call of Keys
+	mu   sync.Mutex
+	late map[int]bool                     // members that did not answer the last time
+	by   map[types.PublicKey][]slotSigner // as of the last call of Keys
 }
 
-// statesTimeout is how long one signer that does not answer keeps the others waiting.
-const statesTimeout = time.Second
+// How long a signer that does not answer keeps the others waiting; and one that did
+// not answer the last time, either.
+const (
+	statesTimeout = time.Second
+	againTimeout  = 100 * time.Millisecond
+)
 
 // Keys returns the keys that any of them has ready. It fails when none answers.
 func (g *signerGroup) Keys(ctx context.Context) ([]types.PublicKey, error) {
-	ctx, cancel := context.WithTimeout(ctx, statesTimeout)
-	defer cancel()
 	states, errs := make([]signer.Status, len(g.members)), make([]error, len(g.members))
 	var wg sync.WaitGroup
 	for i, m := range g.members {
-		wg.Go(func() { states[i], errs[i] = m.client.Status(ctx) })
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, g.patience(i))
+			defer cancel()
+			states[i], errs[i] = m.client.Status(ctx)
+		})
 	}
 	wg.Wait()
 	var keys []types.PublicKey
@@ -61,6 +68,11 @@ func (g *signerGroup) Keys(ctx context.Context) ([]types.PublicKey, error) {
 			}
 		}
 	}
+	g.mu.Lock()
+	for i, err := range errs {
+		g.late[i] = err != nil
+	}
+	g.mu.Unlock()
 	if !answered {
 		return nil, errors.Join(errs...)
 	}
@@ -68,6 +80,15 @@ func (g *signerGroup) Keys(ctx context.Context) ([]types.PublicKey, error) {
 	g.by = by
 	g.mu.Unlock()
 	return keys, nil
+}
+
+func (g *signerGroup) patience(i int) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.late[i] {
+		return againTimeout
+	}
+	return statesTimeout
 }
 
 func (g *signerGroup) of(key types.PublicKey) []slotSigner {

@@ -24,18 +24,27 @@ const statusTimeout = 2 * time.Second
 
 func newSignerStatus() *cobra.Command {
 	var file string
-	var asJSON bool
+	var asJSON, asMetrics bool
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Ask the running signer daemon how it is",
 		Long: `Ask the signer daemon on its Unix socket for its role, the state of its keys and
 its HSM, what it signed last, what it refused and by which rule, its journal and
 its links. Works for the daemon's own user and root. Exit code 1 when the daemon
-does not answer, signing is halted or a key is not ready.`,
-		Example: "  qcity signer status --config qcity.toml\n  qcity signer status --json | jq .refusals",
-		Args:    cobra.NoArgs,
+does not answer, signing is halted or a key is not ready.
+
+--prometheus prints metrics in Prometheus's text format, as node_exporter's textfile
+collector reads them from a file; the signer itself opens no port for them. They
+say that the daemon does not answer or is halted, so this ends with 0 then.`,
+		Example: `  qcity signer status --config qcity.toml
+  qcity signer status --json | jq .refusals
+  qcity signer status --prometheus > /var/lib/node_exporter/qcity.tmp && mv /var/lib/node_exporter/qcity.tmp /var/lib/node_exporter/qcity.prom`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			st, err := askSigner(cmd.Context(), file)
+			if asMetrics {
+				return printMetrics(cmd, &st, err)
+			}
 			if err != nil {
 				return err
 			}
@@ -58,7 +67,22 @@ does not answer, signing is halted or a key is not ready.`,
 	}
 	c.Flags().StringVar(&file, "config", configs.FileName, "configuration file of the signer")
 	c.Flags().BoolVar(&asJSON, "json", false, "print everything as JSON")
+	c.Flags().BoolVar(&asMetrics, "prometheus", false, "print metrics in Prometheus's text format")
+	c.MarkFlagsMutuallyExclusive("json", "prometheus")
 	return c
+}
+
+// printMetrics writes that a signer is down if it is. A command that cannot know,
+// as its configuration is wrong, fails.
+func printMetrics(cmd *cobra.Command, st *signer.Status, err error) error {
+	switch {
+	case errors.Is(err, signer.ErrUnavailable):
+		fmt.Fprintln(cmd.ErrOrStderr(), "qcity:", err)
+		st = nil
+	case err != nil:
+		return err
+	}
+	return writeMetrics(cmd.OutOrStdout(), st)
 }
 
 func askSigner(ctx context.Context, file string) (st signer.Status, err error) {

@@ -92,6 +92,10 @@ func (f osFile) Size() (int64, error) {
 
 func (f osFile) Lock() error { return flock(int(f.Fd())) }
 
+// Explain names a full disk as such (ErrDiskFull), for those who use an FS
+// themselves; other errors pass unchanged.
+func Explain(err error) error { return explain(err) }
+
 // explain names a full disk as such; other errors pass unchanged.
 func explain(err error) error {
 	if errors.Is(err, ErrDiskFull) {

@@ -3,6 +3,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,10 +17,11 @@ import (
 // The temporary file is path+".tmp"; callers do not write one path from two
 // goroutines at once.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
-	return writeFile(osFS{}, path, data, perm)
+	return WriteFileOn(osFS{}, path, data, perm)
 }
 
-func writeFile(fsys FS, path string, data []byte, perm fs.FileMode) error {
+// WriteFileOn is WriteFile on another file system than the real one.
+func WriteFileOn(fsys FS, path string, data []byte, perm fs.FileMode) error {
 	tmp := path + ".tmp"
 	// What a crash left behind may have other permissions.
 	if err := fsys.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -35,6 +37,20 @@ func writeFile(fsys FS, path string, data []byte, perm fs.FileMode) error {
 		return fmt.Errorf("writing %s: making its name durable: %w", path, explain(err))
 	}
 	return nil
+}
+
+// ReadFileOn returns the content of a file of fsys.
+func ReadFileOn(fsys FS, path string) ([]byte, error) {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, size))
+	return data, errors.Join(err, f.Close())
 }
 
 // writeNew writes and syncs a new file, and leaves none behind on an error.

@@ -9,6 +9,7 @@ import (
 	"qcitycoin.org/qcity/internal/simnet"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer"
 	"qcitycoin.org/qcity/signer/authority"
 	"qcitycoin.org/qcity/signer/proof"
 )
@@ -17,25 +18,7 @@ import (
 // the people who handle proposals. Box 3 holds the sixth key as well.
 type officers struct {
 	*simnet.Net
-	hsm   *hsm
-	books [5]book
-}
-
-// book is the part of a signer's journal that matters here.
-type book map[uint32]types.Hash
-
-var errSecondSet = errors.New("another set of this number is claimed")
-
-func (b book) ClaimSetChange(_ types.PublicKey, number uint32, digest types.Hash) (*[64]byte, error) {
-	if old, ok := b[number]; ok && old != digest {
-		return nil, errSecondSet
-	}
-	b[number] = digest
-	return nil, nil
-}
-
-func (b book) SealSetChange(_ types.PublicKey, _ uint32, sig [64]byte) ([64]byte, error) {
-	return sig, nil
+	hsm *hsm
 }
 
 func runOfficers(t *testing.T, h *hsm, test func(*officers)) {
@@ -47,11 +30,7 @@ func runOfficers(t *testing.T, h *hsm, test func(*officers)) {
 	}
 	cfg.Nodes[3].Public = append(cfg.Nodes[3].Public, h.keys[5])
 	simnet.Run(t, cfg, func(n *simnet.Net) {
-		o := &officers{Net: n, hsm: h}
-		for i := range o.books {
-			o.books[i] = make(book)
-		}
-		test(o)
+		test(&officers{Net: n, hsm: h})
 	})
 }
 
@@ -87,11 +66,11 @@ func (o *officers) sign(file []byte, index uint8) ([]byte, error) {
 	r := p.Request(index, authority.Authorisation{
 		People: []string{"Ada Adler", "Bob Berg"}, Fingerprint: authority.Fingerprint(p.Next()), RemoveOwn: index == 3,
 	})
-	sig, err := authority.Sign(o.T.Context(), o.Network, o.books[index], o.hsm, &r)
+	resp, err := o.Nodes[index].SignSetChange(r)
 	if err != nil {
 		return nil, err
 	}
-	p, err = p.With(authority.Signature{Index: index, Signature: sig, People: r.Authorisation.People})
+	p, err = p.With(authority.Signature{Index: index, Signature: [64]byte(resp.Signature), People: r.Authorisation.People})
 	if err != nil {
 		o.T.Fatal(err)
 	}
@@ -301,7 +280,7 @@ func secondProposal(o *officers) {
 		o.T.Fatal(err)
 	}
 	for i := range uint8(3) {
-		if _, err := o.sign(second.Encode(), i); !errors.Is(err, errSecondSet) {
+		if _, err := o.sign(second.Encode(), i); !errors.Is(err, signer.RuleSetDouble) {
 			o.T.Errorf("validator %d signed two sets of one number: %v", i, err)
 		}
 	}

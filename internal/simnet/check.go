@@ -8,6 +8,8 @@ import (
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/mempool"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer"
+	"qcitycoin.org/qcity/signer/authority"
 )
 
 // lookup returns the state after a block that the node has stored.
@@ -163,8 +165,21 @@ func (n *Node) AskSignature(index uint8) error {
 	n.must(err)
 	_, p, err := r.builder.Proposal(tip, h.Header, index, n.now())
 	n.must(err)
+	// It says that the chain shows nothing of the signer's keys.
+	if err := r.service.Seen(context.Background(), signer.SeenRequest{}); err != nil {
+		return err
+	}
 	_, err = seat{r.service, nil}.SignSlot(context.Background(), &p)
 	return err
+}
+
+// SignSetChange has the node's signer put its key under a change of the set.
+func (n *Node) SignSetChange(r authority.SetChangeRequest) (signer.Response, error) {
+	service := n.live().service
+	if err := service.Seen(context.Background(), signer.SeenRequest{}); err != nil {
+		return signer.Response{}, err
+	}
+	return service.SignSetChange(context.Background(), r)
 }
 
 // Pool returns the running node's mempool.

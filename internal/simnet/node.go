@@ -2,7 +2,6 @@ package simnet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -21,7 +20,6 @@ import (
 	"qcitycoin.org/qcity/node/template"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
-	"qcitycoin.org/qcity/signer/audit"
 )
 
 // Node is a box: node, signer and miners. What is durable outlives Stop.
@@ -34,6 +32,7 @@ type Node struct {
 	store     *chaintest.Store
 	proposals proposals
 	journal   string // path; empty: no signer
+	audit     books
 
 	mu   sync.Mutex
 	on   *running // nil: stopped
@@ -52,7 +51,6 @@ type running struct {
 	relay   *syncer.Relay
 	service *signer.Service
 	journal *signer.Journal
-	audit   *audit.Log
 	stop    context.CancelFunc
 	group   *errgroup.Group
 }
@@ -68,7 +66,6 @@ func newNode(n *Net, index int, c NodeConfig, dir string) *Node {
 	if _, keys := c.token(); len(keys) > 0 {
 		node.journal = filepath.Join(dir, c.Name+".journal")
 		node.must(signer.CreateJournal(node.journal, n.Network.ID, keys, 0))
-		node.must(audit.Create(node.journal+".audit", n.Network.ID, audit.Options{}))
 	}
 	return node
 }
@@ -144,10 +141,8 @@ func (n *Node) startSigner(ctx context.Context, r *running) {
 	var err error
 	r.journal, err = signer.OpenJournal(n.journal, n.net.Network.ID, keys)
 	n.must(err)
-	r.audit, err = audit.Open(n.journal+".audit", n.net.Network.ID, audit.Options{})
-	n.must(err)
 	r.service, err = signer.NewService(signer.ServiceConfig{
-		Network: n.net.Network, Journal: r.journal, Audit: r.audit, Token: tok, Keys: keys,
+		Network: n.net.Network, Journal: r.journal, Audit: &n.audit, Token: tok, Keys: keys,
 		Limit: signer.RateLimit{PerSecond: 10, Burst: 50}, Clock: n.now, Log: n.log,
 	})
 	n.must(err)
@@ -173,7 +168,7 @@ func (n *Node) Stop() {
 		n.net.T.Errorf("%s ended with %v", n.cfg.Name, err)
 	}
 	if r.journal != nil {
-		n.must(errors.Join(r.audit.Close(), r.journal.Close()))
+		n.must(r.journal.Close())
 	}
 	n.net.log.add(n.cfg.Name, "stopped at height %d", r.chain.Tip().Height)
 }

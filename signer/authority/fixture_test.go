@@ -1,80 +1,32 @@
 package authority_test
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"time"
 
 	"qcitycoin.org/qcity/node/consensus"
-	"qcitycoin.org/qcity/node/consensus/chaingen"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer/authority"
-	"qcitycoin.org/qcity/signer/proof"
+	"qcitycoin.org/qcity/signer/authority/authoritytest"
 )
 
-// network returns a network of keys 0 to validators − 1 whose ranks have turns
-// of a second, so that large sets fit as well.
-func network(tb testing.TB, validators int) *consensus.Network {
-	tb.Helper()
-	p := chaingen.Params()
-	p.RankStepSeconds = 1
-	p.Validators = publics(numbers(0, validators)...)
-	return build(tb, p)
-}
+var (
+	network = authoritytest.Network
+	numbers = authoritytest.Numbers
+	secret  = authoritytest.Secret
+	publics = authoritytest.Publics
+	proofs  = authoritytest.Proofs
+	request = authoritytest.Request
+)
 
-func build(tb testing.TB, p consensus.Params) *consensus.Network {
-	tb.Helper()
-	n, err := consensus.NewNetwork(p)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return n
-}
-
-// numbers lists from to end − 1.
-func numbers(from, end int) (list []int) {
-	for i := from; i < end; i++ {
-		list = append(list, i)
-	}
-	return list
-}
-
-// secret returns key i, of alternating curves.
-func secret(i int) chaingen.Key {
-	if i%2 == 1 {
-		return chaingen.ValidatorKey(types.P256, i)
-	}
-	return chaingen.ValidatorKey(types.Secp256k1, i)
-}
-
-func publics(numbers ...int) (list []types.PublicKey) {
-	for _, i := range numbers {
-		list = append(list, secret(i).Public())
-	}
-	return list
-}
-
-var challenge = []byte("set 1, asked by the founders")
-
-func proofs(n *consensus.Network, numbers ...int) (list []proof.Proof) {
-	for _, i := range numbers {
-		k := secret(i)
-		list = append(list, proof.Proof{
-			Key: k.Public(), Network: n.ID, Challenge: challenge,
-			Signature: k.Sign(proof.Digest(n.ID, k.Public(), challenge)),
-		})
-	}
-	return list
-}
+const reason = authoritytest.Reason
 
 func genesis(n *consensus.Network) authority.Chain {
 	return authority.Chain{Current: consensus.ValidatorSet{Keys: n.Validators}, Tip: 1234}
 }
 
 var made = time.Date(2026, 11, 28, 7, 0, 0, 0, time.UTC)
-
-const reason = "the token of validator 3 was lost on <Friday>"
 
 // goldenID is the id of the sample.
 const goldenID = "2d1c40c1cffcd172c5e24bb1bf3f2a880b74d5a48cd619e7237a885d7c0528ef"
@@ -117,61 +69,4 @@ func number(k types.PublicKey) int {
 // authorised is what two people confirm.
 func authorised(p *authority.Proposal) authority.Authorisation {
 	return authority.Authorisation{People: []string{"Ada Adler", "Bob Berg"}, Fingerprint: authority.Fingerprint(p.Next())}
-}
-
-// book is a Journal in memory. Its claims are those of the real one.
-type book struct {
-	claims map[types.PublicKey]map[uint32]types.Hash
-	seals  map[types.PublicKey]map[uint32][64]byte
-	sealed error
-}
-
-func newBook() *book {
-	return &book{claims: map[types.PublicKey]map[uint32]types.Hash{}, seals: map[types.PublicKey]map[uint32][64]byte{}}
-}
-
-const errConflict = authority.Rule("set-change-double")
-
-func (b *book) ClaimSetChange(key types.PublicKey, number uint32, digest types.Hash) (*[64]byte, error) {
-	if old, ok := b.claims[key][number]; ok {
-		if old != digest {
-			return nil, &authority.Refusal{Rule: errConflict, Detail: "another set of this number"}
-		}
-		if seal, ok := b.seals[key][number]; ok {
-			return &seal, nil
-		}
-		return nil, nil
-	}
-	if b.claims[key] == nil {
-		b.claims[key], b.seals[key] = map[uint32]types.Hash{}, map[uint32][64]byte{}
-	}
-	b.claims[key][number] = digest
-	return nil, nil
-}
-
-func (b *book) SealSetChange(key types.PublicKey, number uint32, sig [64]byte) ([64]byte, error) {
-	if b.sealed != nil {
-		return [64]byte{}, b.sealed
-	}
-	b.seals[key][number] = sig
-	return sig, nil
-}
-
-// softToken signs with any key; err and spoil make it fail.
-type softToken struct {
-	err   error
-	spoil bool
-	asked int
-}
-
-func (t *softToken) Sign(_ context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error) {
-	t.asked++
-	if t.err != nil {
-		return [64]byte{}, t.err
-	}
-	sig := secret(number(key)).Sign(digest)
-	if t.spoil {
-		sig[40] ^= 1
-	}
-	return sig, nil
 }

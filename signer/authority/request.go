@@ -1,8 +1,6 @@
 package authority
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -167,50 +165,6 @@ func (r *SetChangeRequest) HandsOver() bool {
 func checkHandOver(r *change, _ *consensus.Network) error {
 	if r.HandsOver() && !r.Authorisation.HandOver {
 		return refuse(RuleHandOver, "the keys that stay are no majority of the new set: change fewer at a time, or confirm that authority is handed over")
-	}
-	return nil
-}
-
-// Journal remembers for which set of a number a key was used. ClaimSetChange is
-// durable when it returns; a seal that is not nil is the signature there is
-// already. SealSetChange returns the signature to release.
-type Journal interface {
-	ClaimSetChange(key types.PublicKey, number uint32, digest types.Hash) (seal *[64]byte, err error)
-	SealSetChange(key types.PublicKey, number uint32, sig [64]byte) ([64]byte, error)
-}
-
-// Token makes signatures.
-type Token interface {
-	Sign(ctx context.Context, key types.PublicKey, digest [32]byte) ([64]byte, error)
-}
-
-// Sign checks a request and signs it: rules, claim, token, verification, seal,
-// in this order, so that of one number a key signs one set, whatever fails. The
-// same request again returns the same bytes.
-func Sign(ctx context.Context, n *consensus.Network, j Journal, t Token, r *SetChangeRequest) (sig [64]byte, err error) {
-	key, digest, err := r.Check(n)
-	if err != nil {
-		return sig, err
-	}
-	seal, err := j.ClaimSetChange(key, r.Number(), digest)
-	if err != nil {
-		return sig, err
-	}
-	if seal != nil {
-		return *seal, verified(key, digest, *seal)
-	}
-	if sig, err = t.Sign(ctx, key, digest); err != nil {
-		return [64]byte{}, fmt.Errorf("the token did not sign; the claim stands, ask again for the same change: %w", err)
-	}
-	if err := verified(key, digest, sig); err != nil {
-		return [64]byte{}, err
-	}
-	return j.SealSetChange(key, r.Number(), sig)
-}
-
-func verified(key types.PublicKey, digest types.Hash, sig [64]byte) error {
-	if err := key.Verify(digest, sig); err != nil {
-		return fmt.Errorf("a signature does not verify under %s and is not released: check the token and the configured key: %w", key, err)
 	}
 	return nil
 }

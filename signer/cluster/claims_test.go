@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"pgregory.net/rapid"
 
+	"qcitycoin.org/qcity/internal/durable/durabletest"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer/cluster"
@@ -264,6 +266,57 @@ func TestPinBeforeRelease(t *testing.T) {
 		disk.Fail = nil
 		if _, err := clustertest.Seal(t.Context(), b, k, c); err != nil || disk.Revision() != f.rev {
 			t.Fatalf("sealed at revision %d, the pin on disk has %d: %v", f.rev, disk.Revision(), err)
+		}
+	}
+}
+
+// TestFullDisk fills the disk at every call that the pin's file takes: neither
+// claim nor seal comes out before the file has its revision, whoever asked is told
+// what to do, and with room the same is answered.
+func TestFullDisk(t *testing.T) {
+	for at := 1; ; at++ {
+		hit := false
+		for _, lasting := range []bool{false, true} {
+			for _, after := range []bool{false, true} {
+				fsys, n := durabletest.New(), 0
+				k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{FS: fsys}
+				b := start(t, k, f, disk)
+				fsys.Fault = func(op durabletest.Op, _ string) *durabletest.Fault {
+					if op == durabletest.Remove || op == durabletest.Open {
+						return nil
+					}
+					if n++; n < at || n > at && !lasting {
+						return nil
+					}
+					hit = true
+					return &durabletest.Fault{Err: syscall.ENOSPC, Short: 10, After: after}
+				}
+				for h := uint32(10); h <= 30; h += 10 {
+					c := k.Block(h, 0)
+					for _, ask := range []func() error{
+						func() error { _, err := b.Claim(t.Context(), c); return err },
+						func() error { _, err := clustertest.Seal(t.Context(), b, k, c); return err },
+					} {
+						err := ask()
+						if err != nil {
+							if !errors.Is(err, cluster.ErrUnavailable) || !strings.Contains(err.Error(), "free some space") {
+								t.Fatalf("call %d, height %d: %v", at, h, err)
+							}
+							fsys.Fault = nil
+							err = ask()
+						}
+						if err != nil || disk.Revision() != f.rev {
+							t.Fatalf("call %d: answered at revision %d, the pin on disk has %d: %v", at, f.rev, disk.Revision(), err)
+						}
+					}
+				}
+			}
+		}
+		if !hit {
+			if at < 20 {
+				t.Fatalf("only %d calls", at)
+			}
+			return
 		}
 	}
 }

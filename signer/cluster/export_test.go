@@ -5,15 +5,23 @@ import (
 	"io/fs"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"qcitycoin.org/qcity/internal/durable"
 )
 
 // Disk keeps the file of a pin for tests.
 type Disk struct {
 	Data []byte
 	Fail error
+	FS   durable.FS // nil: Data is all there is
 }
 
-func (d *Disk) write(_ string, data []byte, _ fs.FileMode) error {
+func (d *Disk) write(path string, data []byte, perm fs.FileMode) error {
+	if d.FS != nil {
+		err := durable.WriteFileOn(d.FS, path, data, perm)
+		d.Data, _ = durable.ReadFileOn(d.FS, path)
+		return err
+	}
 	if d.Fail == nil {
 		d.Data = data
 	}

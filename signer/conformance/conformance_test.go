@@ -9,6 +9,7 @@ import (
 
 	"qcitycoin.org/qcity/signer/conformance"
 	"qcitycoin.org/qcity/signer/faultmodule"
+	"qcitycoin.org/qcity/signer/tokentest"
 )
 
 // TestDocument: docs/hsm.md says what the table and the profiles say.
@@ -103,14 +104,15 @@ func TestBadModule(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			d := softHSM(t)
+			d := tokentest.SoftHSM(t)
+			r := on(d)
 			c := faultmodule.NewControl(t, d.Module)
-			d.Module, d.Env = faultmodule.Build(t), append(d.Env, c.Env()...)
+			r.Module, r.Env = faultmodule.Build(t), append(d.Env, c.Env()...)
 			if tc.name == "hang" {
-				d.Limit = 5 * time.Second // a healthy case takes milliseconds
+				r.Limit = 5 * time.Second // a healthy case takes milliseconds
 			}
 			c.Order(tc.function, 1, tc.action)
-			report, err := d.Probe(t.Context(), conformance.Options{Label: d.label, PIN: []byte(userPIN)})
+			report, err := r.Probe(t.Context(), conformance.Options{Label: d.Label, PIN: []byte(tokentest.UserPIN)})
 			if err != nil {
 				t.Fatal(err)
 			}

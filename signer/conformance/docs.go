@@ -52,11 +52,15 @@ func ProfilesMarkdown() string {
 	}
 	fmt.Fprintf(&b, "\n| no. | case | %s |\n|---|---|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)))
 	for _, c := range cases {
-		var row []string
+		var row, told []string
 		for _, n := range names {
-			row = append(row, all[n].cell(c.Number))
+			cell := all[n].cell(c.Number)
+			if cell != notAsked {
+				told = append(told, cell)
+			}
+			row = append(row, cell)
 		}
-		if c.Number != 103 && c.Number != 209 && c.Number != 220 && len(slices.Compact(slices.Clone(row))) > 1 {
+		if c.Number != 103 && c.Number != 209 && c.Number != 220 && len(slices.Compact(told)) > 1 {
 			fmt.Fprintf(&b, "| %d | %s | %s |\n", c.Number, c.Name, strings.Join(row, " | "))
 		}
 	}
@@ -72,5 +76,8 @@ func (p Profile) cell(number int) string {
 			return strings.TrimSpace(string(o.Result) + " " + o.Value)
 		}
 	}
-	return ""
+	return notAsked
 }
+
+// notAsked stands for a case that was skipped, as openCryptoki has no keys.
+const notAsked = "–"

@@ -155,7 +155,7 @@ func (p *probe) why(c Case) string {
 	case c.Needs&WrongPIN != 0 && !p.opts.WrongPIN:
 		return "tries a wrong PIN: needs --wrong-pin"
 	case c.Needs&Login != 0 && len(p.opts.PIN) == 0:
-		return "needs a PIN: --pin-file"
+		return "needs a PIN: --pin"
 	case c.Needs&Login != 0 && p.pinRefused != "":
 		return p.pinRefused
 	}
@@ -261,7 +261,7 @@ func (r *Runner) process(ctx context.Context, req Request, pin []byte, each func
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stderr = &head{b: &said}
 	cmd.WaitDelay = time.Second
-	err = start(cmd)
+	wait, err := start(cmd)
 	theirs.Close()
 	if err != nil {
 		return "", fmt.Errorf("start %s: %w", r.Binary, err)
@@ -274,22 +274,22 @@ func (r *Runner) process(ctx context.Context, req Request, pin []byte, each func
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		_ = wait()
 		return hung + r.limit().String(), nil
 	}
 	if err != nil {
 		_ = cmd.Process.Kill()
 	}
-	wait := cmd.Wait()
+	end := wait()
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
 	var ended *exec.ExitError
-	if err == nil && wait != nil && !errors.As(wait, &ended) {
-		return "", wait
+	if err == nil && end != nil && !errors.As(end, &ended) {
+		return "", end
 	}
-	if wait != nil && (err == nil || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)) {
-		return strings.TrimSpace(wait.Error() + ": " + firstLine(said.String())), nil
+	if end != nil && (err == nil || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)) {
+		return strings.TrimSpace(end.Error() + ": " + firstLine(said.String())), nil
 	}
 	return "", err
 }
@@ -325,18 +325,23 @@ func (r *Runner) read(conn *os.File, each func(Answer) error) error {
 }
 
 // start starts cmd with no_new_privs, which a process inherits from the thread
-// that forks it; that thread is given up.
-func start(cmd *exec.Cmd) error {
-	done := make(chan error, 1)
+// that forks it. The thread carries it for good, so it is given up, but not before
+// the child has ended: the kernel takes its end for that of the child's parent
+// (prctl(2), PR_SET_PDEATHSIG). wait waits for the child.
+func start(cmd *exec.Cmd) (wait func() error, err error) {
+	started, ended := make(chan error, 1), make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			done <- err
-			return
+		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		if err == nil {
+			err = cmd.Start()
 		}
-		done <- cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
 	}()
-	return <-done
+	return func() error { return <-ended }, <-started
 }
 
 // head keeps the beginning of what a module prints.

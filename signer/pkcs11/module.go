@@ -16,6 +16,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"qcitycoin.org/qcity/signer/pkcs11/native"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -26,7 +27,6 @@ type Worker struct {
 	// supervisor keeps them apart too; this is the end that must not be wrong.
 	alone    sync.RWMutex
 	ctx      *pkcs11.Ctx // nil until opened
-	path     string      // of the module
 	sessions int         // per token
 	logins   map[worker.TokenRef]*login
 	passed   map[uint]string // slots whose token could not be read, and why
@@ -64,7 +64,7 @@ func (w *Worker) dispatch(req *worker.Request, resp *worker.Response) (err error
 	}
 	switch req.Op {
 	case worker.OpOpen:
-		resp.Module, err = w.open(req.Protocol, req.Module)
+		resp.Module, err = w.open(req)
 		w.sessions = req.Sessions
 	case worker.OpListTokens:
 		resp.Tokens, err = w.listTokens()
@@ -93,9 +93,10 @@ func (w *Worker) dispatch(req *worker.Request, resp *worker.Response) (err error
 // open loads the module, once per process: a module that was finalised and
 // initialised again gave old handle numbers to other keys, and signed with
 // them. Whoever wants a fresh module starts a fresh process.
-func (w *Worker) open(protocol int, path string) (*worker.ModuleInfo, error) {
-	if protocol != worker.Protocol {
-		return nil, failure(worker.ErrBadRequest, "qcity-p11 speaks protocol %d, the signer %d: install both from one release", worker.Protocol, protocol)
+func (w *Worker) open(req *worker.Request) (*worker.ModuleInfo, error) {
+	path := req.Module
+	if req.Protocol != worker.Protocol {
+		return nil, failure(worker.ErrBadRequest, "qcity-p11 speaks protocol %d, the signer %d: install both from one release", worker.Protocol, req.Protocol)
 	}
 	if w.ctx != nil {
 		return nil, failure(worker.ErrBadRequest, "the module is open already")
@@ -107,14 +108,14 @@ func (w *Worker) open(protocol int, path string) (*worker.ModuleInfo, error) {
 	if ctx == nil {
 		return nil, failure(worker.ErrModule, "%s is not a PKCS#11 module for this machine, or a library it needs is missing (see ldd)", path)
 	}
-	if err := ctx.Initialize(); err != nil {
+	if err := native.Initialize(ctx, req.InitArgs); err != nil {
 		return nil, returned("C_Initialize", err, "the PKCS#11 module %s does not start: check its configuration and that the device is connected", path)
 	}
 	info, err := ctx.GetInfo()
 	if err != nil {
 		return nil, returned("C_GetInfo", err, "the PKCS#11 module %s does not say what it is", path)
 	}
-	w.ctx, w.path = ctx, path
+	w.ctx = ctx
 	return &worker.ModuleInfo{
 		Manufacturer: trim(info.ManufacturerID),
 		Description:  trim(info.LibraryDescription),
@@ -145,7 +146,7 @@ func trim(s string) string { return strings.TrimRight(s, " \x00") }
 
 // secretString views b as a string without a copy that could not be cleared.
 // It must not outlive b's content. The library below still makes C copies of
-// it; for the user's PIN at login see userLogin.
+// it; for the user's PIN at login see package native.
 func secretString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func failure(k worker.Kind, format string, args ...any) *worker.Error {

@@ -145,14 +145,14 @@ func (w *Worker) nameFree(ref worker.TokenRef, sh pkcs11.SessionHandle, q worker
 	return nil
 }
 
+// keyTemplates says nothing of CKA_VERIFY and CKA_ENCRYPT for the public half,
+// which protects nothing: tpm2-pkcs11 1.9 refuses a template with either.
 func keyTemplates(params []byte, q worker.KeyQuery) (public, private []*pkcs11.Attribute) {
 	public = []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, params),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true),
-		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false),
 		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, q.Label),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, q.ID),

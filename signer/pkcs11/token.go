@@ -3,6 +3,7 @@ package pkcs11
 import (
 	"github.com/miekg/pkcs11"
 
+	"qcitycoin.org/qcity/signer/pkcs11/native"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -114,7 +115,7 @@ func (w *Worker) login(ref worker.TokenRef, pin []byte, atDevice bool) (*worker.
 	if err != nil {
 		return nil, returned("C_OpenSession", err, "token %s opens no session", ref)
 	}
-	if err := w.userLogin(anchor, pin); err != nil {
+	if err := native.Login(w.ctx, anchor, pin); err != nil {
 		w.closeSession(anchor)
 		return nil, loginFailure(ref, err)
 	}

@@ -14,6 +14,8 @@ type Config struct {
 	// Binary is the path of qcity-p11, Module that of the PKCS#11 library.
 	Binary string
 	Module string
+	// InitArgs is a string that the module wants in C_Initialize; NSS does.
+	InitArgs string
 	// Env is the worker's environment besides the few variables of this process
 	// that every program needs (passed) and SOFTHSM2_CONF: an entry NAME=value sets
 	// a variable, an entry NAME passes this process's on. Vendors' libraries are

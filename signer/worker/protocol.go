@@ -11,7 +11,7 @@ import (
 )
 
 // Protocol is the version of the wire format; the worker refuses any other.
-const Protocol = 2
+const Protocol = 3
 
 // MaxFrame is the largest frame body in bytes.
 const MaxFrame = 64 << 10
@@ -25,7 +25,7 @@ type Op string
 // What a worker can be asked. The fields each one reads and fills are given as
 // request → response; every operation but OpOpen needs a successful OpOpen.
 const (
-	OpOpen        Op = "open"         // Protocol, Module, Sessions → Module
+	OpOpen        Op = "open"         // Protocol, Module, InitArgs, Sessions → Module
 	OpListTokens  Op = "list-tokens"  // → Tokens
 	OpLogin       Op = "login"        // Token, PIN or AtDevice → Token
 	OpFindKey     Op = "find-key"     // Token, Key → Key
@@ -91,6 +91,7 @@ type Request struct {
 	Op       Op       `json:"op"`
 	Protocol int      `json:"protocol,omitempty"`
 	Module   string   `json:"module,omitempty"`
+	InitArgs string   `json:"initArgs,omitempty"` // for C_Initialize, if the module wants any
 	Sessions int      `json:"sessions,omitempty"` // for signing, per token; 0 counts as 1
 	AtDevice bool     `json:"atDevice,omitempty"` // the PIN is entered at the token itself
 	Token    TokenRef `json:"token,omitzero"`

@@ -133,7 +133,7 @@ func (s *Supervisor) open(tokens *PrivateTokenCopy, timeout time.Duration, quiet
 	if err != nil {
 		return nil, err
 	}
-	resp, err := p.call(&Request{Op: OpOpen, Protocol: Protocol, Module: s.cfg.Module, Sessions: s.cfg.Sessions}, timeout)
+	resp, err := p.call(&Request{Op: OpOpen, Protocol: Protocol, Module: s.cfg.Module, InitArgs: s.cfg.InitArgs, Sessions: s.cfg.Sessions}, timeout)
 	if err == nil && resp.Module == nil {
 		err = newError(ErrProtocol, "PKCS#11 worker opened the module without saying what it is")
 	}

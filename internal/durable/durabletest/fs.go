@@ -21,6 +21,7 @@ type Op string
 // The calls that Fault is asked about.
 const (
 	Open     Op = "open"
+	Create   Op = "create" // an open that makes the file
 	Write    Op = "write"
 	Truncate Op = "truncate"
 	Sync     Op = "sync"
@@ -106,7 +107,11 @@ func (f *FS) persistNames() { f.dirs = f.dirs[len(f.dirs)-1:] }
 // OpenFile opens or creates a file; flags are those of os.OpenFile.
 func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (durable.File, error) {
 	var node *inode
-	err := f.run(Open, name, func() error {
+	op := Open
+	if flag&os.O_CREATE != 0 && !f.has(name) {
+		op = Create
+	}
+	err := f.run(op, name, func() error {
 		node = f.names()[name]
 		switch {
 		case node == nil && flag&os.O_CREATE == 0:
@@ -123,6 +128,12 @@ func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (durable.File, error
 		return nil, err
 	}
 	return &file{fs: f, node: node, name: name}, nil
+}
+
+func (f *FS) has(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.names()[name] != nil
 }
 
 // Rename replaces newName by oldName.

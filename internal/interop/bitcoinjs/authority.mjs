@@ -62,14 +62,15 @@ export function readRecords(script, where) {
   s.end()
   for (let last = 0; all.rest.length > 0;) {
     const kind = all.u8(), what = where + `record ${list.length} of kind ${kind}`
-    must(kind >= last && kind >= 1 && kind <= 4, what + ': order or kind')
+    must(kind >= last && kind >= 1 && kind <= 5 && !(kind === 5 && last === 5), what + ': order or kind')
     last = kind
     const body = all.bytes(all.varint()), r = new Reader(body, what)
     if (kind === 1) { list.push({ kind, what, ...readCertificate(body, what) }); continue }
     if (kind === 2) {
       const keys = Array.from({ length: r.varint() }, () => readKey(r)), signers = r.u32()
       list.push({ kind, what, keys, signers, signatures: readSignatures(r, signers) })
-    } else if (kind === 3) list.push({ kind, what, votes: [readAttestation(r), readAttestation(r)] })
+    } else if (kind === 5) list.push({ kind, what, audit: r.bytes(40) }) // the signer's, nothing of the chain
+    else if (kind === 3) list.push({ kind, what, votes: [readAttestation(r), readAttestation(r)] })
     else {
       const e = { kind, what, set: r.hash(), height: r.u32(), index: r.u8() }
       e.blocks = [0, 1].map(() => ({ id: r.hash(), signature: r.bytes(64) }))
@@ -132,7 +133,7 @@ export class Authority {
   // block takes the next signed block and what it carries.
   block(height, id, records) {
     const voters = this.voters
-    for (const r of records) [this.certificate, this.setChange, this.evidence, this.slotEvidence][r.kind - 1].call(this, r)
+    for (const r of records) if (r.kind !== 5) [this.certificate, this.setChange, this.evidence, this.slotEvidence][r.kind - 1].call(this, r)
     if (this.next && !this.carrier) this.carrier = { height, id }
     else if (this.next && (this.final.height >= this.carrier.height || this.depth >= takeover)) {
       this.signers = this.next

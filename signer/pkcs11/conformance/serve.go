@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qcitycoin.org/qcity/signer/conformance"
+	"qcitycoin.org/qcity/signer/pkcs11/native"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -102,7 +103,7 @@ func (b *bench) serve() error {
 		needs |= c.Needs
 	}
 	if needs&conformance.Bare == 0 {
-		if err := b.initialise(); err != nil {
+		if err := native.Initialize(b.ctx, b.req.InitArgs); err != nil {
 			return fmt.Errorf("the module %s does not start (C_Initialize: %s): check its configuration and that the device is connected", b.req.Module, code(err))
 		}
 	}
@@ -144,7 +145,7 @@ func (b *bench) prepare(needs conformance.Need) (err error) {
 		return fmt.Errorf("the token opens no session for writing (C_OpenSession: %s)", code(err))
 	}
 	if needs&conformance.Login != 0 {
-		if err := b.login(b.sh, b.pin); err != nil {
+		if err := native.Login(b.ctx, b.sh, b.pin); err != nil {
 			return fmt.Errorf("%w (C_Login: %s)", errPIN, code(err))
 		}
 	}
@@ -178,7 +179,7 @@ func (b *bench) relogin() {
 	}
 	if sh, err := b.open(); err == nil {
 		b.sh = sh
-		_ = b.login(sh, b.pin)
+		_ = native.Login(b.ctx, sh, b.pin)
 	}
 }
 
