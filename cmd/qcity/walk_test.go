@@ -69,7 +69,7 @@ func (w *walk) makeKeys() {
 	if out := w.officer("ceremony", "rehearse", "ceremony.toml"); !strings.Contains(out, "rehearsal verified") {
 		w.Errorf("rehearsal: %s", out)
 	}
-	w.officer("ceremony", "run", "ceremony.toml", "--dir", "ceremony", "--softhsm-tokens", "tokens", "--pin-dir", "pins", "--answers", "answers")
+	w.officer("ceremony", "run", "ceremony.toml", "--dir", "ceremony", "--softhsm-tokens", "tokens", "--pin", "file:pins/{token}.pin", "--so-pin", "file:pins/{token}.so-pin", "--answers", "answers")
 	var report ceremony.Report
 	if err := json.Unmarshal([]byte(w.officer("ceremony", "verify", "ceremony.toml", "--dir", "ceremony", "--json")), &report); err != nil {
 		w.Fatal(err)
@@ -138,7 +138,7 @@ func (w *walk) setUpBoxes() {
 		if b.key != w.net.Validators[i] {
 			w.Fatalf("%s is about %s, validator %d is %s", record, b.key, i, w.net.Validators[i])
 		}
-		w.officer("key", "check", "--record", record, "--softhsm-tokens", b.name+"/tokens", "--pin-file", b.name+"/token.pin")
+		w.officer("key", "check", "--record", record, "--softhsm-tokens", b.name+"/tokens", "--pin", "file:"+b.name+"/token.pin")
 		w.officer("watermark", "init", "--config", b.config(), "--floor", "0")
 		b.run = w.start("signer", "run", "--config", b.config())
 		w.boxes = append(w.boxes, b)
@@ -285,9 +285,9 @@ func (w *walk) makeSixth() *signerBox {
 	w.furnish(b.name)
 	w.newPINs("pins/validator-5")
 	w.officer("key", "generate", "--init", "--token", "validator-5", "--label", "validator-5", "--id", "06", "--network", "ceremony/network.toml",
-		"--softhsm-tokens", b.name+"/tokens", "--pin-file", "pins/validator-5.pin", "--so-pin-file", "pins/validator-5.so-pin", "--record", "validator-5.json")
+		"--softhsm-tokens", b.name+"/tokens", "--pin", "file:pins/validator-5.pin", "--so-pin", "file:pins/validator-5.so-pin", "--record", "validator-5.json")
 	w.officer("key", "prove", "--network", "ceremony/network.toml", "--token", "validator-5", "--label", "validator-5", "--challenge", "asked by the officers of four",
-		"--softhsm-tokens", b.name+"/tokens", "--pin-file", "pins/validator-5.pin", "--out", "new.proof")
+		"--softhsm-tokens", b.name+"/tokens", "--pin", "file:pins/validator-5.pin", "--out", "new.proof")
 	w.officer("key", "prove", "--network", "ceremony/network.toml", "--verify", "new.proof")
 	w.move("pins/validator-5.pin", b.name+"/token.pin")
 	w.configure(b, "validator-5.json")
