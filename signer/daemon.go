@@ -81,6 +81,11 @@ func (d *Daemon) open(ctx context.Context, c *Config, network *consensus.Network
 		return &TerminalError{err}
 	}
 	d.tokens = newTokens(d.worker, c, time.Now, d.log)
+	d.tokens.note = func(e audit.Entry) {
+		if _, err := d.audit.Append(e); err != nil {
+			d.log.Error("the audit log cannot be written", "event", string(e.Event), "err", err)
+		}
+	}
 	if err := d.prepare(ctx); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -40,6 +41,7 @@ func (t *tokens) login(ctx context.Context, token worker.TokenRef, source PINSou
 	}
 	if refusesPIN(err) {
 		t.held.drop(token)
+		t.note(audit.Entry{Time: t.clock(), Event: audit.EventLoginRefused, Detail: fmt.Sprintf("token %s refused the PIN from %s", token, source)})
 		err = fmt.Errorf("correct the PIN in %s; it was tried once and will not be tried again: %w", source, err)
 		return &TerminalError{errors.Join(err, t.ledger.refused(token, f, t.clock()))}
 	}
@@ -50,7 +52,20 @@ func (t *tokens) login(ctx context.Context, token worker.TokenRef, source PINSou
 		return fmt.Errorf("recording that token %s accepted its PIN: %w", token, err)
 	}
 	t.held.accept(token, f)
+	t.loggedIn(token, source)
 	return nil
+}
+
+// loggedIn notes a login, once until a key of the token is lost: a token that shows
+// no keys is looked at, and logged in to, again and again.
+func (t *tokens) loggedIn(token worker.TokenRef, source PINSource) {
+	t.mu.Lock()
+	known := t.logins[token]
+	t.logins[token] = true
+	t.mu.Unlock()
+	if !known {
+		t.note(audit.Entry{Time: t.clock(), Event: audit.EventLogin, Detail: fmt.Sprintf("token %s accepted the PIN from %s", token, source)})
+	}
 }
 
 // loginAtDevice has a person enter the PIN at the token. No PIN is known here, so
@@ -60,8 +75,10 @@ func (t *tokens) loginAtDevice(ctx context.Context, token worker.TokenRef) error
 	err := t.hsm.LoginAtDevice(context.WithoutCancel(ctx), token)
 	switch {
 	case err == nil:
+		t.loggedIn(token, PINSource{kind: fromDevice})
 		return nil
 	case refusesPIN(err):
+		t.note(audit.Entry{Time: t.clock(), Event: audit.EventLoginRefused, Detail: fmt.Sprintf("token %s refused the PIN entered at the device", token)})
 		return &TerminalError{fmt.Errorf("the PIN entered at the token was refused; start the signer again to enter another: %w", err)}
 	case mayHaveSeen(err):
 		return &TerminalError{fmt.Errorf("no PIN was entered at token %s, or it is not known whether it was accepted: start the signer again when somebody is there to enter it: %w", token, err)}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
@@ -33,8 +34,10 @@ type tokens struct {
 	log    *slog.Logger
 	keys   []*heldKey
 	missed chan struct{} // a key stopped being ready
+	note   func(audit.Entry)
 
-	mu sync.Mutex // guards ref, err and seen of each key
+	mu     sync.Mutex               // guards ref, err and seen of each key, and
+	logins map[worker.TokenRef]bool // logins that are noted
 }
 
 type heldKey struct {
@@ -55,7 +58,8 @@ func newTokens(h hsm, c *Config, clock func() time.Time, log *slog.Logger) *toke
 	}
 	t := &tokens{
 		hsm: h, ledger: newPINLedger(c.besideJournal(pinsFile)), held: newHeldPINs(log, sources...),
-		clock: clock, log: log, missed: make(chan struct{}, 1),
+		clock: clock, log: log, missed: make(chan struct{}, 1), note: func(audit.Entry) {},
+		logins: make(map[worker.TokenRef]bool),
 	}
 	for _, k := range c.Keys {
 		t.keys = append(t.keys, &heldKey{KeyConfig: k, err: errNotTried})
@@ -115,9 +119,19 @@ func (t *tokens) lose(k *heldKey, ref worker.KeyRef, err error) {
 
 func (t *tokens) set(k *heldKey, ref worker.KeyRef, err error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	old := k.err
 	k.ref, k.err = ref, err
 	k.seen = k.seen || err == nil
+	if old == nil && err != nil {
+		delete(t.logins, ref.Token)
+	}
+	t.mu.Unlock()
+	switch {
+	case old != nil && err == nil:
+		t.note(audit.Entry{Time: t.clock(), Event: audit.EventKeyReady, Key: k.PublicKey, Detail: "token " + ref.Token.String()})
+	case (old == nil || errors.Is(old, errNotTried)) && err != nil:
+		t.note(audit.Entry{Time: t.clock(), Event: audit.EventKeyLost, Key: k.PublicKey, Detail: err.Error()})
+	}
 }
 
 // prepare brings every key that is not ready to where it can sign: token found,

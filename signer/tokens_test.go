@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/signer/worker"
 )
@@ -208,13 +210,23 @@ func TestKeyFaults(t *testing.T) {
 	}
 }
 
-// TestTokenReturns pulls a token at work and puts it back.
+// TestTokenReturns pulls a token at work and puts it back. An auditor sees that.
 func TestTokenReturns(t *testing.T) {
 	f, tk := fakeTokens(t, nil)
+	var noted []audit.Event
+	tk.note = func(e audit.Entry) { noted = append(noted, e.Event) }
+	wantNoted := func(when string, want ...audit.Event) {
+		t.Helper()
+		if !slices.Equal(noted, want) {
+			t.Errorf("%s: the audit log has %v, want %v", when, noted, want)
+		}
+		noted = nil
+	}
 	ctx := context.Background()
 	if err := tk.prepare(ctx); err != nil {
 		t.Fatal(err)
 	}
+	wantNoted("at the start", audit.EventLogin, audit.EventKeyReady)
 	digest := [32]byte{1}
 	for _, pulled := range []worker.Kind{worker.ErrTokenNotFound, worker.ErrKeyNotFound, worker.ErrDown} {
 		f.sign, f.lookup = fault(pulled), fault(worker.ErrKeyNotFound)
@@ -227,10 +239,15 @@ func TestTokenReturns(t *testing.T) {
 		if err := tk.prepare(ctx); err != nil || tk.Ready(f.key.public) == nil {
 			t.Fatalf("%s: while away: %v", pulled, err)
 		}
+		if err := tk.prepare(ctx); err != nil {
+			t.Fatalf("%s: a second look: %v", pulled, err)
+		}
+		wantNoted(string(pulled)+", away", audit.EventKeyLost, audit.EventLogin)
 		f.sign, f.lookup = nil, nil
 		if err := tk.prepare(ctx); err != nil || tk.Ready(f.key.public) != nil {
 			t.Fatalf("%s: back: %v, %v", pulled, err, tk.Ready(f.key.public))
 		}
+		wantNoted(string(pulled)+", back", audit.EventKeyReady)
 		sig, err := tk.Sign(ctx, f.key.public, digest)
 		if err != nil || f.key.public.Verify(digest, sig) != nil {
 			t.Fatalf("%s: %v", pulled, err)

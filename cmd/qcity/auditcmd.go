@@ -28,7 +28,7 @@ func newAudit() *cobra.Command {
 did, each entry bound to all before it by a hash. tail, verify and export change
 nothing, and may run beside the signer. docs/audit.md describes the format.`,
 	}
-	c.AddCommand(newAuditTail(), newAuditVerify(), newAuditExport(), newAuditCreate())
+	c.AddCommand(newAuditTail(), newAuditVerify(), newAuditExport(), newAuditAnchors(), newAuditCreate())
 	return c
 }
 

@@ -189,6 +189,7 @@ func (k *rig) call(result any, method string, params ...any) error {
 // process is one of the programs under test.
 type process struct {
 	t    testing.TB
+	dir  string // its working directory; empty: that of the tests
 	args []string
 
 	cmd *exec.Cmd
@@ -199,7 +200,7 @@ func (p *process) start() {
 	p.t.Helper()
 	p.out = new(logTail)
 	p.cmd = exec.Command(filepath.Join(bin, "qcity"), p.args...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = p.out, p.out, p.dir
 	// A test that is killed takes its processes along.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
