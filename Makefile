@@ -67,8 +67,8 @@ unit: $(if $(wildcard $(INTEROP)/package-lock.json),$(INTEROP)/node_modules/.pac
 	@all=$$($(GO) list ./...) || exit 1; \
 	race=$$(echo "$$all" | grep -E '$(RACE)'); rest=$$(echo "$$all" | grep -vE '$(RACE)'); \
 	set -ex; \
-	$(GO) test $(TESTFLAGS) $$rest; \
-	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) $$race; \
+	$(GO) test -timeout 30m $(TESTFLAGS) $$rest; \
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $(TESTFLAGS) $$race; \
 	$(GO) test -C $(ETCD) $(TESTFLAGS) ./...
 
 # npm writes this file last, so it is newer than the lock file it obeyed.

@@ -128,8 +128,8 @@ func (s *forgetful) SignSlot(context.Context, *consensus.Proposal) ([64]byte, er
 	return [64]byte{1}, nil
 }
 
-func (s *forgetful) Attest(context.Context, *consensus.Ballot) ([64]byte, error) {
-	return s.SignSlot(nil, nil)
+func (s *forgetful) Attest(ctx context.Context, _ *consensus.Ballot) ([64]byte, error) {
+	return s.SignSlot(ctx, nil)
 }
 
 // TestTeller: a signer is told before it is first asked, and again whenever it

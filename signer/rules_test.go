@@ -214,7 +214,6 @@ var neverSeen = map[string]string{
 
 // ruleRow is a rule as docs/signer.md lists it.
 type ruleRow struct {
-	ruleText
 	of   []string // kinds of request that a case has it refuse
 	test string
 	n    int

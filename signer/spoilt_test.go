@@ -16,7 +16,7 @@ import (
 
 func order(a types.KeyAlgorithm) *big.Int {
 	if a == types.Secp256k1 {
-		return secp256k1.S256().N
+		return secp256k1.Params().N
 	}
 	return elliptic.P256().Params().N
 }

@@ -65,8 +65,3 @@ func signature(p *authority.Proposal, i uint8) authority.Signature {
 func number(k types.PublicKey) int {
 	return slices.IndexFunc(numbers(0, 64), func(i int) bool { return secret(i).Public() == k })
 }
-
-// authorised is what two people confirm.
-func authorised(p *authority.Proposal) authority.Authorisation {
-	return authority.Authorisation{People: []string{"Ada Adler", "Bob Berg"}, Fingerprint: authority.Fingerprint(p.Next())}
-}
