@@ -22,6 +22,7 @@ import (
 
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer/audit"
 	"qcitycoin.org/qcity/signer/worker"
 )
 
