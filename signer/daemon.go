@@ -77,6 +77,9 @@ func (d *Daemon) open(ctx context.Context, c *Config, network *consensus.Network
 	if err != nil {
 		return &TerminalError{err}
 	}
+	wc.Discarded = func(cause error) {
+		d.tokens.note(audit.Entry{Time: time.Now(), Event: audit.EventWorkerRestarted, Detail: cause.Error()})
+	}
 	if d.worker, err = worker.New(wc); err != nil {
 		return &TerminalError{err}
 	}

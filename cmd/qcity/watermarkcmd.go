@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -80,6 +81,20 @@ func (v *vault) explain(err error) error {
 		return needsPerson{err}
 	}
 	return err
+}
+
+// note writes what was done into the audit log. It is done already: what stands in
+// the way of the note is told, and no more.
+func (v *vault) note(cmd *cobra.Command, e audit.Entry) {
+	e.Time, e.Actor = time.Now(), fmt.Sprintf("uid %d", os.Getuid())
+	l, err := audit.Open(v.audit, v.net.ID, audit.Options{})
+	if err == nil {
+		_, err = l.Append(e)
+		err = errors.Join(err, l.Close())
+	}
+	if err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "not noted in the audit log: %v\n", err)
+	}
 }
 
 func newWatermarkShow(file *string) *cobra.Command {
@@ -202,6 +217,7 @@ with a key that moves.`,
 			if err != nil {
 				return err
 			}
+			v.note(cmd, audit.Entry{Event: audit.EventExported, Detail: fmt.Sprintf("%d keys", len(doc.Keys))})
 			text := doc.Encode()
 			if len(text) > interchange.MaxBytes {
 				return fmt.Errorf("the complete document has %d bytes, and %d are read: export with --minimal", len(text), interchange.MaxBytes)
@@ -258,6 +274,9 @@ and no floor ever sinks. Keys that the journal was not made for are left out.`,
 			in, err := j.Import(doc)
 			if err != nil {
 				return err
+			}
+			if in.Changed {
+				v.note(cmd, audit.Entry{Event: audit.EventImported, Detail: fmt.Sprintf("from journal %x, %d keys", doc.Journal, len(doc.Keys))})
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), in)
@@ -323,6 +342,7 @@ height or above is certified.`,
 				if height <= m.Floor {
 					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: floor stays at %d\n", m.Key, m.Floor)
 				} else if err = j.RaiseFloor(m.Key, height); err == nil {
+					v.note(cmd, audit.Entry{Event: audit.EventFloorRaised, Key: m.Key, Height: height, Detail: "by qcity watermark raise"})
 					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: floor raised from %d to %d\n", m.Key, m.Floor, height)
 				}
 				if err != nil {
@@ -367,6 +387,7 @@ Stop every other signer of these keys first, and see that it is never started ag
 			if err := j.Close(); err != nil {
 				return err
 			}
+			v.note(cmd, audit.Entry{Event: audit.EventAdopted, Height: a.Floor, Detail: "the journal's place is " + v.path})
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "adopted %s: its place is here now\n", v.path)
 			return err
 		},

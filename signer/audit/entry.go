@@ -35,7 +35,7 @@ const (
 	EventWorkerRestarted Event = "worker-restarted" // the PKCS#11 worker
 	EventKeyReady        Event = "key-ready"        // found in its token, and checked
 	EventKeyLost         Event = "key-lost"         // its token is away
-	EventAnchored        Event = "anchored"         // a signed block on the chain carries a head of this log
+	EventAdopted         Event = "adopted"          // the journal goes on at another place, as an operator said
 	EventRotated         Event = "rotated"          // the last entry of a file; only the log itself writes it
 )
 
@@ -214,7 +214,7 @@ var knownWords = func() map[string]string {
 	for _, w := range []Event{
 		EventStarted, EventStopped, EventSigned, EventRepeated, EventRefused, EventFailed, EventLogin, EventLoginRefused,
 		EventHalted, EventResumed, EventFloorRaised, EventImported, EventExported, EventWorkerRestarted, EventKeyReady,
-		EventKeyLost, EventAnchored, EventRotated, Event(KindBlock), Event(KindVote), Event(KindSetChange),
+		EventKeyLost, EventAdopted, EventRotated, Event(KindBlock), Event(KindVote), Event(KindSetChange),
 	} {
 		m[string(w)] = string(w)
 	}

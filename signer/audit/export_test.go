@@ -224,7 +224,7 @@ func writeGolden(t *testing.T) {
 		{Event: EventSigned, Kind: KindVote, Height: 4294967290, Key: p256, Digest: types.Hash{5}, Signature: [64]byte{63: 6}, Actor: "uid 1000"},
 		{Event: EventRepeated, Kind: KindBlock, Height: 10, Key: testKey, Digest: types.Hash{1, 31: 2}, Signature: [64]byte{3, 63: 4}, Actor: "uid 1000"},
 		{Event: EventRefused, Kind: KindBlock, Height: 10, Key: testKey, Digest: types.Hash{7}, Rule: "double-sign", Actor: "uid 1000", Detail: "quotes \" \\ / controls \x00\x01\b\t\n\v\f\r\x1f\x7f <&> é € 𝄞 \u2028"},
-		{Event: EventAnchored, Height: 20, Detail: l.Head().String()},
+		{Event: EventAdopted, Height: 20, Detail: l.Head().String()},
 		{Event: EventHalted, Actor: "uid 0"},
 		{Event: EventResumed, Actor: "uid 0", Detail: strings.Repeat("x", MaxDetail)},
 		{Event: EventStopped},

@@ -35,6 +35,8 @@ type Config struct {
 	Timeouts         Timeouts
 	Budget           Budget
 	Log              *slog.Logger // required
+	// Discarded, unless nil, is told of each worker that failed and why.
+	Discarded func(cause error)
 }
 
 // DefaultSessions is two: one at work and one spare. Measured, signatures a

@@ -163,6 +163,9 @@ func (s *Supervisor) discard(p *process, cause error, last bool) {
 	}
 	s.setStatus(func(st *Status) { st.Restarts++ })
 	s.cfg.Log.Warn("pkcs11 worker discarded", "exit", exit, "cause", cause)
+	if s.cfg.Discarded != nil {
+		s.cfg.Discarded(cause)
+	}
 	var vanished *vanishedError
 	if last || !errors.As(cause, &vanished) {
 		s.spend(cause)
