@@ -84,7 +84,7 @@ kill: ## kill -9 node, signer and worker KILLS times (make test does it 300 time
 kill-signer: ## kill -9 the signer KILLS times while it signs (make test: 120 times)
 	SIGNER_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./signer
 
-power-signer: ## cut the power of the signer CUTS times (make test: 200 times)
+power-signer: ## cut the power of the signer CUTS times (make test: 100 times)
 	SIGNER_CUTS=$(CUTS) $(GO) test -count=1 -timeout 0 -v -run '^TestPowerCuts$$' ./signer
 
 nemesis: ## kill and freeze etcd's leader under four rivals for QCITY_NEMESIS, default 1h (make test: 15 s)

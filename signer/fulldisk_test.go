@@ -54,7 +54,11 @@ func saysWhatToDo(err error) bool {
 // process unless an fsync failed, after which nobody knows what the file holds.
 func TestFullDisk(t *testing.T) {
 	went, ended := make(map[string]int), make(map[string]int)
-	for at := 1; ; at++ {
+	stride := 1
+	if raced {
+		stride = 7
+	}
+	for at := 1; ; at += stride {
 		hit := false
 		for _, f := range fullDisks(at) {
 			c := newCampaigner(t, 1)
@@ -81,7 +85,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	t.Logf("went on after %v; had to be started again after %v", went, ended)
 	for _, want := range []string{"j write", "j sync", "a write", "a sync", "j.mark.tmp write", "a.2 create", "h.tmp write", "h.tmp sync", "h rename"} {
-		if went[want]+ended[want] == 0 {
+		if went[want]+ended[want] == 0 && !raced {
 			t.Errorf("the disk was never full at %s", want)
 		}
 	}

@@ -496,7 +496,7 @@ func (c *campaigner) checkBooked(ctx context.Context, all []*asked) error {
 
 // TestPowerCuts cuts the power of a signer at random calls to its disk, while it
 // is asked for blocks, votes, sets, their rivals and what it signed before, is
-// halted and resumed: SIGNER_CUTS times, by default 1,000, and 200 with the race
+// halted and resumed: SIGNER_CUTS times, by default 1,000, and 100 with the race
 // detector. It starts again by itself
 // every time; no key signs two things for one height, not even where the token's
 // signature was lost; and what was released is sealed, booked and repeated.
@@ -504,7 +504,7 @@ func TestPowerCuts(t *testing.T) {
 	const each = 50 // with one set of files
 	usual := 1000
 	if raced {
-		usual = 200
+		usual = 100
 	}
 	cuts := campaign(t, "SIGNER_CUTS", usual)
 	var sum tally
