@@ -102,6 +102,20 @@ func (j *Journal) ClaimSetChange(key types.PublicKey, number uint32, digest type
 	return nil, j.append(&record{kind: recordSet, height: number, key: key, digest: digest})
 }
 
+// SealedSetChange returns the signature released for this very set, if there is one.
+func (j *Journal) SealedSetChange(key types.PublicKey, number uint32, digest types.Hash) (sig [64]byte, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	own := j.mem.keys[key]
+	if own == nil {
+		return sig, false
+	}
+	if old := own.setChange(number); old != nil && old.digest == digest && old.seal != nil {
+		return *old.seal, true
+	}
+	return sig, false
+}
+
 // SealSetChange records the signature of the claim on number, durably, and returns
 // the one to release: the first seal wins, and repeats return it. The caller has
 // verified sig.

@@ -94,11 +94,14 @@ func (s *Service) setChange(r *authority.SetChangeRequest) (*task, error) {
 	return &task{
 		claimed: cluster.Claim{Kind: cluster.SetChange, Key: key, Height: number, Digest: digest},
 		rules:   func(time.Time) error { return nil },
-		sealed:  func() (sig [64]byte, ok bool, err error) { return sig, false, nil }, // ClaimSetChange says
-		claim:   func() (*[64]byte, error) { return j.ClaimSetChange(key, number, digest) },
-		seal:    func(sig [64]byte) ([64]byte, error) { return j.SealSetChange(key, number, sig) },
-		actor:   strings.Join(r.Authorisation.People, ", "),
-		detail:  detail,
+		sealed: func() (sig [64]byte, ok bool, err error) {
+			sig, ok = j.SealedSetChange(key, number, digest)
+			return sig, ok, nil
+		},
+		claim:  func() (*[64]byte, error) { return j.ClaimSetChange(key, number, digest) },
+		seal:   func(sig [64]byte) ([64]byte, error) { return j.SealSetChange(key, number, sig) },
+		actor:  strings.Join(r.Authorisation.People, ", "),
+		detail: detail,
 	}, nil
 }
 

@@ -71,12 +71,16 @@ func TestSignSetChange(t *testing.T) {
 	if e.Event != audit.EventSigned || e.Kind != audit.KindSetChange || e.Height != 1 || e.Digest != digest || e.Actor != "Ada Adler, Bob Berg" || !strings.Contains(e.Detail, "a new box") {
 		t.Fatalf("entry %+v", e)
 	}
+	b.limit = RateLimit{}
 	b.open(t, publics(b.keys))
+	b.token.ready = errors.New("token is away")
 	signed := b.token.signed
 	again, err := ask(r)
 	if err != nil || !again.Repeated || string(again.Signature) != string(first.Signature) || b.token.signed != signed {
 		t.Fatalf("again: %+v, %v", again, err)
 	}
+	b.limit, b.token.ready = RateLimit{1e6, 1e6}, nil
+	b.open(t, publics(b.keys))
 	_, err = ask(rival)
 	wantRule(t, err, RuleSetDouble)
 
