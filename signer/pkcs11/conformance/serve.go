@@ -202,11 +202,19 @@ func (b *bench) tokens() ([]conformance.Token, error) {
 		out = append(out, conformance.Token{
 			Label: trim(t.Label), Serial: trim(t.SerialNumber), Manufacturer: trim(t.ManufacturerID), Model: trim(t.Model),
 			Firmware: fmt.Sprintf("%d.%d", t.FirmwareVersion.Major, t.FirmwareVersion.Minor), PIN: pinState(t.Flags),
-			Sessions: limit(t.SessionCount) + " of " + limit(t.MaxSessionCount), Secp256k1: b.hasSecp256k1(s),
+			Sessions: sessions(t.SessionCount, t.MaxSessionCount), Secp256k1: b.hasSecp256k1(s),
 			Module: trim(info.LibraryDescription), Version: fmt.Sprintf("%d.%d", info.LibraryVersion.Major, info.LibraryVersion.Minor),
 		})
 	}
 	return out, nil
+}
+
+// sessions says how many are open, of how many. CK_EFFECTIVELY_INFINITE is 0.
+func sessions(open, most uint) string {
+	if most == 0 {
+		return limit(open) + ", no limit"
+	}
+	return limit(open) + " of " + limit(most)
 }
 
 // hasSecp256k1 is "yes" if a public key on the curve lies open. The standard
