@@ -86,6 +86,7 @@ var rooms = map[string][]string{
 	"internal/durable":             {},
 	"internal/durable/durabletest": {"internal/durable"},
 	"internal/plot":                {},
+	"internal/seat":                {"node", "signer"}, // the one place that knows both
 	"internal/simnet/...":          {"..."},
 	"internal/interop/...":         {"..."},
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"qcitycoin.org/qcity/internal/seat"
 	"qcitycoin.org/qcity/node"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
@@ -98,11 +99,7 @@ func readyKeys(st *signer.Status) []types.PublicKey {
 func (s slotSigner) Tell(ctx context.Context, tip uint32, shown []node.Shown) error {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
-	r := signer.SeenRequest{Tip: tip}
-	for _, k := range shown {
-		r.Keys = append(r.Keys, signer.Seen(k))
-	}
-	return s.client.Seen(ctx, r)
+	return s.client.Seen(ctx, seat.Seen(tip, shown))
 }
 
 func (s slotSigner) Anchor(ctx context.Context, _ types.PublicKey) (*consensus.AuditAnchor, error) {
@@ -118,29 +115,13 @@ func (s slotSigner) Anchor(ctx context.Context, _ types.PublicKey) (*consensus.A
 func (s slotSigner) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
-	return signature(s.client.SignSlot(ctx, signer.NewRequest(p)))
+	return seat.Signature(s.client.SignSlot(ctx, signer.NewRequest(p)))
 }
 
 func (s slotSigner) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
-	return signature(s.client.Attest(ctx, signer.NewVoteRequest(b)))
-}
-
-// signature says in the node's terms what the signer answered.
-func signature(resp signer.Response, err error) ([64]byte, error) {
-	if err != nil {
-		var refusal *signer.Refusal
-		switch {
-		case errors.Is(err, signer.RuleUnseen):
-			err = fmt.Errorf("%w: %w", node.ErrUntold, err)
-		case errors.As(err, &refusal) && !refusal.Temporary():
-			err = fmt.Errorf("%w: %w", node.ErrRefused, err)
-		}
-		return [64]byte{}, err
-	}
-	sig, err := resp.BlockSig()
-	return sig.Signature, err
+	return seat.Signature(s.client.Attest(ctx, signer.NewVoteRequest(b)))
 }
 
 // signerStatus returns the monitor's view of the signers. A key counts once,

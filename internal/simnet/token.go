@@ -2,9 +2,8 @@ package simnet
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
+	adapter "qcitycoin.org/qcity/internal/seat"
 	"qcitycoin.org/qcity/node"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/consensus/chaingen"
@@ -51,11 +50,7 @@ type seat struct {
 func (s seat) Keys(context.Context) ([]types.PublicKey, error) { return s.keys, nil }
 
 func (s seat) Tell(ctx context.Context, tip uint32, shown []node.Shown) error {
-	r := signer.SeenRequest{Tip: tip}
-	for _, k := range shown {
-		r.Keys = append(r.Keys, signer.Seen(k))
-	}
-	return s.service.Seen(ctx, r)
+	return s.service.Seen(ctx, adapter.Seen(tip, shown))
 }
 
 func (s seat) Anchor(ctx context.Context, _ types.PublicKey) (*consensus.AuditAnchor, error) {
@@ -63,25 +58,9 @@ func (s seat) Anchor(ctx context.Context, _ types.PublicKey) (*consensus.AuditAn
 }
 
 func (s seat) SignSlot(ctx context.Context, p *consensus.Proposal) ([64]byte, error) {
-	return signature(s.service.SignSlot(ctx, signer.NewRequest(p)))
+	return adapter.Signature(s.service.SignSlot(ctx, signer.NewRequest(p)))
 }
 
 func (s seat) Attest(ctx context.Context, b *consensus.Ballot) ([64]byte, error) {
-	return signature(s.service.Attest(ctx, signer.NewVoteRequest(b)))
-}
-
-// signature says in the node's terms what the signer answered, as the program does.
-func signature(resp signer.Response, err error) ([64]byte, error) {
-	if err != nil {
-		var refusal *signer.Refusal
-		switch {
-		case errors.Is(err, signer.RuleUnseen):
-			err = fmt.Errorf("%w: %w", node.ErrUntold, err)
-		case errors.As(err, &refusal) && !refusal.Temporary():
-			err = fmt.Errorf("%w: %w", node.ErrRefused, err)
-		}
-		return [64]byte{}, err
-	}
-	sig, err := resp.BlockSig()
-	return sig.Signature, err
+	return adapter.Signature(s.service.Attest(ctx, signer.NewVoteRequest(b)))
 }
