@@ -182,7 +182,7 @@ func TestLinkCommands(t *testing.T) {
 	}{
 		{"no identity named", "", []string{"node", "identity", "--config", config}, "names no signer.identity"},
 		{"folder missing", "[signer]\nidentity = \"none/id\"\n", []string{"signer", "identity", "--config", config}, "no such file"},
-		{"identity missing", "[signer]\nidentity = \"id\"\nlisten = \"127.0.0.1:0\"\npins = [\"ed25519:" + strings.Repeat("11", 32) + "\"]\n", []string{"run", "--config", config}, "qcity node identity"},
+		{"identity missing", "[rpc]\nlisten = \"127.0.0.1:0\"\n[api]\nlisten = \"\"\n[signer]\nidentity = \"id\"\nlisten = \"127.0.0.1:0\"\npins = [\"ed25519:" + strings.Repeat("11", 32) + "\"]\n", []string{"run", "--config", config}, "qcity node identity"},
 		{"no socket", "", []string{"signer", "status", "--config", config}, "names no signer.socket"},
 		{"no daemon", "[signer]\nsocket = \"s\"\n", []string{"signer", "status", "--config", config}, "is it running?"},
 	} {
