@@ -48,7 +48,10 @@ var rooms = map[string][]string{
 	"miner/bench":          {"hw", "miner/work", "miner/sha256d"},
 	"miner/probe":          {"hw", "miner/sha256d"},
 	"stratum":              {"miner/work"},
-	"stratum/server":       {"miner/work", "stratum"},
+	"stratum/pool":         {"miner/work", "stratum", "internal/durable"},
+	"stratum/port":         {},
+	"stratum/load":         {"miner/work", "stratum"},
+	"stratum/server":       {"miner/work", "stratum", "stratum/pool", "stratum/port"},
 	"stratum/client":       {"miner/work", "stratum"},
 	"stratum/sv2":          {"miner/work", "stratum"},
 

@@ -26,6 +26,7 @@ import (
 	"qcitycoin.org/qcity/signer"
 	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 	"qcitycoin.org/qcity/stratum/server"
 )
 
@@ -140,7 +141,7 @@ func (b *box) openMining(file string) error {
 				Start: b.cfg.Stratum.StartDifficulty, Min: b.cfg.Stratum.MinDifficulty, Max: b.cfg.Stratum.MaxDifficulty,
 			},
 		}
-		b.stratum, err = server.New(c, b.stratumListener, b.node.Feed, b.node, b.log.With("component", "stratum"))
+		b.stratum, err = server.New(c, pool.New(time.Now(), pool.Config{}), b.stratumListener, b.node.Feed, b.node, b.log.With("component", "stratum"))
 	}
 	return err
 }

@@ -295,7 +295,7 @@ func (m *monitor) mining(s *firmwareapi.Status) (problems []firmwareapi.Alert) {
 		}
 		s.Miners = append(s.Miners, firmwareapi.Miner{
 			Worker: w.Name, Agent: agents[w.Name].UserAgent, Difficulty: agents[w.Name].Difficulty,
-			HashRate: w.HashRate.Minute, Accepted: w.Accepted, Rejected: rejected(&w.ShareStats),
+			HashRate: w.HashRate.Minute, Accepted: w.Accepted, Rejected: w.Refused(),
 		})
 	}
 	return problems
@@ -332,13 +332,6 @@ func minerAlerts(st *miner.Stats) (list []firmwareapi.Alert) {
 		warn(st.Duty.Since, st.Duty.Problem)
 	}
 	return list
-}
-
-func rejected(s *server.ShareStats) (n uint64) {
-	for _, count := range s.Rejected {
-		n += count
-	}
-	return n
 }
 
 func (m *monitor) alerts(s *firmwareapi.Status, signer *signerState) []firmwareapi.Alert {

@@ -56,6 +56,8 @@ type Job struct {
 	MinTime        uint32     // earliest header time the chain accepts
 	Bits           uint32     // compact target of the chain
 	Target         Target     // Bits, expanded
+
+	Reward int64 // what the coinbase pays in all, subsidy and fees, in base units
 }
 
 // Solution is one choice of everything a Job leaves open.
@@ -65,6 +67,7 @@ type Solution struct {
 	Version    uint32 // the full header version, rolled bits included
 	Time       uint32
 	Nonce      uint32
+	Finder     string // the worker who found it, as it named itself; for the books only
 }
 
 // Coinbase returns the serialised coinbase transaction for an extranonce.

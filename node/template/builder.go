@@ -145,7 +145,7 @@ func (b *Builder) template(parent consensus.State, now time.Time, payoutScript [
 		Version: blockVersion, PrevBlock: parent.ID,
 		CoinbasePrefix: prefix, CoinbaseSuffix: suffix, MerkleBranch: sel.branch(),
 		Time: minedTime(&parent, now), MinTime: parent.MinedTime(),
-		Bits: parent.NextBits(), Target: target.Bytes32(),
+		Bits: parent.NextBits(), Target: target.Bytes32(), Reward: t.CoinbaseValue,
 	}
 	return t
 }

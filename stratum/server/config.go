@@ -13,9 +13,6 @@ type Config struct {
 	// told so and closed. Default 10,000. There is no limit per address: rental
 	// services put thousands of miners behind one.
 	MaxSessions int
-	// MaxWorkers is the largest number of worker names in the accounts; when it
-	// is reached, the name unused for longest makes room. Default 16,384.
-	MaxWorkers int
 	// LineLimit is the longest line read, in bytes. Default 8192.
 	LineLimit int
 	// JunkLines is the number of unreadable lines that closes a connection. Default 5.
@@ -41,10 +38,6 @@ type Config struct {
 	// devices use the low bits as one more nonce. Default 7000 s. The chain
 	// judges the time of a block by its own rule.
 	NTimeAhead time.Duration
-	// DuplicateEntries bounds the table of seen shares (32 bytes and map
-	// overhead each). Only shares of the current parent are in it, and of those
-	// at least the newest half of this number. Default 262,144.
-	DuplicateEntries int
 	// ResumeEntries and ResumeFor bound the closed sessions whose extranonce1,
 	// difficulty and jobs wait for their miner to come back. Default 4096, 10 min.
 	ResumeEntries int
@@ -60,7 +53,6 @@ func orDefault[T int | time.Duration](v *T, def T) {
 // WithDefaults fills the zero fields.
 func (c Config) WithDefaults() Config {
 	orDefault(&c.MaxSessions, 10_000)
-	orDefault(&c.MaxWorkers, 16_384)
 	orDefault(&c.LineLimit, stratum.DefaultLineLimit)
 	orDefault(&c.JunkLines, 5)
 	c.Difficulty = c.Difficulty.WithDefaults()
@@ -70,7 +62,6 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.RetargetGrace, 2*time.Minute)
 	orDefault(&c.KeepJobs, 32)
 	orDefault(&c.NTimeAhead, 7000*time.Second)
-	orDefault(&c.DuplicateEntries, 1<<18)
 	orDefault(&c.ResumeEntries, 4096)
 	orDefault(&c.ResumeFor, 10*time.Minute)
 	return c
@@ -84,7 +75,6 @@ func (c Config) Check() error {
 		min, max int64
 	}{
 		{"MaxSessions", int64(c.MaxSessions), 1, 1 << 20},
-		{"MaxWorkers", int64(c.MaxWorkers), 1, 1 << 24},
 		{"LineLimit", int64(c.LineLimit), 512, 1 << 20},
 		{"JunkLines", int64(c.JunkLines), 1, 1 << 20},
 		{"SubscribeTimeout", int64(c.SubscribeTimeout), int64(time.Second), int64(time.Hour)},
@@ -93,7 +83,6 @@ func (c Config) Check() error {
 		{"RetargetGrace", int64(c.RetargetGrace), 1, int64(24 * time.Hour)},
 		{"KeepJobs", int64(c.KeepJobs), 2, 4096},
 		{"NTimeAhead", int64(c.NTimeAhead), 1, int64(24 * time.Hour)},
-		{"DuplicateEntries", int64(c.DuplicateEntries), 2, 1 << 28},
 		{"ResumeEntries", int64(c.ResumeEntries), 1, 1 << 20},
 		{"ResumeFor", int64(c.ResumeFor), 1, int64(24 * time.Hour)},
 	} {

@@ -18,6 +18,7 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // pipeListener hands out the server ends of in-memory connections, so that
@@ -89,10 +90,11 @@ type rig struct {
 }
 
 // startRig runs a server until stop is called; the test must call it.
-func startRig(t testing.TB, cfg Config) *rig {
+func startRig(t testing.TB, cfg Config, books ...pool.Config) *rig {
 	t.Helper()
+	books = append(books, pool.Config{})
 	r := &rig{t: t, ln: newPipeListener(), feed: work.NewFeed(), chain: &chain{jobs: map[uint64]*work.Job{}}}
-	srv, err := New(cfg, r.ln, r.feed, r.chain, slog.New(slog.DiscardHandler))
+	srv, err := New(cfg, pool.New(time.Now(), books[0]), r.ln, r.feed, r.chain, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

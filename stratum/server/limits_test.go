@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/miner/work"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 func TestConfig(t *testing.T) {
@@ -28,7 +29,7 @@ func TestConfig(t *testing.T) {
 	} {
 		var cfg Config
 		set(&cfg)
-		_, err := New(cfg, newPipeListener(), work.NewFeed(), &chain{}, slog.New(slog.DiscardHandler))
+		_, err := New(cfg, pool.New(time.Now(), pool.Config{}), newPipeListener(), work.NewFeed(), &chain{}, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: error %v", name, err)
 		}
@@ -89,9 +90,7 @@ func TestWhoStaysAndWhoGoes(t *testing.T) {
 
 func TestWorkerNamesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := easyConfig()
-		cfg.MaxWorkers = 3
-		r := startRig(t, cfg)
+		r := startRig(t, easyConfig(), pool.Config{MaxWorkers: 3})
 		defer r.stop()
 		a, b := r.client(), r.client()
 		authorize := func(c *client, name string) int {
@@ -138,26 +137,6 @@ func TestNamesAreShownPrintable(t *testing.T) {
 			t.Errorf("%q, %q", st.Workers[0].Name, st.Sessions[0].UserAgent)
 		}
 	})
-}
-
-func TestSeenSharesStayBounded(t *testing.T) {
-	s := newSeenShares(100)
-	hash := func(i int) (h [32]byte) { h[0], h[1] = byte(i), byte(i>>8); return h }
-	for i := range 10_000 {
-		if !s.add(hash(i)) {
-			t.Fatalf("share %d is no duplicate", i)
-		}
-		if n := len(s.now) + len(s.old); n > 100 {
-			t.Fatalf("%d entries", n)
-		}
-		if i > 50 && s.add(hash(i-50)) {
-			t.Fatalf("share %d forgotten after 50 more", i-50)
-		}
-	}
-	s.reset([32]byte{1})
-	if !s.add(hash(9_999)) {
-		t.Error("a new parent does not clear the table")
-	}
 }
 
 func TestPrefixesAreUnique(t *testing.T) {
@@ -221,7 +200,7 @@ func TestShutdown(t *testing.T) {
 
 func TestListenerFailureEndsRun(t *testing.T) {
 	ln := newPipeListener()
-	srv, err := New(Config{}, ln, work.NewFeed(), &chain{}, slog.New(slog.DiscardHandler))
+	srv, err := New(Config{}, pool.New(time.Now(), pool.Config{}), ln, work.NewFeed(), &chain{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +217,7 @@ func tcpRig(t *testing.T) net.Conn {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, feed: work.NewFeed(), chain: &chain{jobs: map[uint64]*work.Job{}}}
-	if r.srv, err = New(easyConfig(), ln, r.feed, r.chain, slog.New(slog.DiscardHandler)); err != nil {
+	if r.srv, err = New(easyConfig(), pool.New(time.Now(), pool.Config{}), ln, r.feed, r.chain, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	r.publish(1, hard)

@@ -12,6 +12,7 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // Bounds on what one client may make the server remember.
@@ -128,7 +129,7 @@ func (s *session) authorize(id stratum.Raw, params []stratum.Raw) {
 				"more than %d worker names on one connection", maxSessionIDs)))
 			return
 		}
-		w := s.srv.accounts.open(now, string(name))
+		w := s.srv.books.Open(now, string(name))
 		if w == nil {
 			s.outBuf(stratum.AppendError(s.buf(), id, stratum.Errorf(stratum.CodeUnauthorized,
 				"this server has no room for another worker name")))
@@ -151,9 +152,9 @@ func (s *session) authorize(id stratum.Raw, params []stratum.Raw) {
 func (s *session) retargeted(changed bool) { s.jobDue = s.jobDue || changed }
 
 // worker finds an authorized worker of this session by name.
-func (s *session) worker(name []byte) *worker {
+func (s *session) worker(name []byte) *pool.Worker {
 	for _, w := range s.workers {
-		if w.name == string(name) {
+		if w.Name() == string(name) {
 			return w
 		}
 	}

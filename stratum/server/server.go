@@ -17,6 +17,7 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // Server serves miners on one listener.
@@ -29,10 +30,9 @@ type Server struct {
 
 	current  atomic.Pointer[template]
 	nextJob  atomic.Uint32 // ids start at random: a job of an earlier run is unknown, not mistaken
-	seen     *seenShares
-	solved   *seenShares // headers already given to the submitter
-	accounts *accounts
-	buffers  sync.Pool // *[]byte for output
+	books    *pool.Books
+	solved   *pool.Seen // headers already given to the submitter
+	buffers  sync.Pool  // *[]byte for output
 	blockCtx context.Context
 
 	wg       sync.WaitGroup
@@ -43,17 +43,16 @@ type Server struct {
 }
 
 // New makes a server for the miners that connect to ln, which the server
-// closes when Run ends. Jobs come from feed; solved headers go to submit.
-func New(cfg Config, ln net.Listener, feed *work.Feed, submit work.Submitter, log *slog.Logger) (*Server, error) {
+// closes when Run ends, and keeps the books in books. Jobs come from feed; solved headers go to submit.
+func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit work.Submitter, log *slog.Logger) (*Server, error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	s := &Server{
 		cfg: cfg, ln: ln, feed: feed, submit: submit, log: log,
-		seen:     newSeenShares(cfg.DuplicateEntries),
-		solved:   newSeenShares(2048),
-		accounts: newAccounts(time.Now(), cfg.MaxWorkers),
+		books:    books,
+		solved:   pool.NewSeen(2048),
 		sessions: map[*session]struct{}{},
 		prefixes: newPrefixes(),
 	}
@@ -141,7 +140,7 @@ func (s *Server) leave(ses *session) {
 	was := parked{closed: time.Now(), difficulty: ses.vardiff.Difficulty(), jobs: ses.jobs, last: ses.last}
 	ses.mu.Unlock()
 	for _, w := range workers {
-		s.accounts.close(w)
+		s.books.Close(w)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,7 +166,7 @@ func (s *Server) watchFeed(ctx context.Context) {
 		job, changed := s.feed.Latest()
 		if job != nil {
 			tpl := newTemplate(job)
-			s.seen.reset(job.PrevBlock)
+			s.books.NewParent(job.PrevBlock)
 			s.current.Store(tpl)
 			s.each(func(ses *session) { ses.jobIsDue() })
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/miner/work"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // startDifficulty takes a test about 4,000 hashes a share.
@@ -60,26 +61,26 @@ func TestRejects(t *testing.T) {
 	for name, tc := range map[string]struct {
 		params func(*client) string
 		code   int
-		reason Reason
+		reason pool.Reason
 	}{
-		"no parameters":         {func(*client) string { return `[]` }, 20, Malformed},
-		"parameters an object":  {func(*client) string { return `{"a":1}` }, 20, Malformed},
-		"too few":               {func(*client) string { return `["w","1","00"]` }, 20, Malformed},
-		"number for a string":   {func(*client) string { return `["w",1,"00","00","00"]` }, 20, Malformed},
-		"extranonce2 no hex":    {mod(func(s *share) { s.e2 = "zz" }), 20, Malformed},
-		"ntime no hex":          {mod(func(s *share) { s.ntime = "now" }), 20, Malformed},
-		"nonce empty":           {mod(func(s *share) { s.nonce = "" }), 20, Malformed},
-		"version bits no hex":   {mod(func(s *share) { s.version = "x" }), 20, Malformed},
-		"unknown job":           {mod(func(s *share) { s.job = "abcdef01" }), 21, UnknownJob},
-		"job id no hex":         {mod(func(s *share) { s.job = "bogus" }), 21, UnknownJob},
-		"job id too long":       {mod(func(s *share) { s.job += "00000000" }), 21, UnknownJob},
-		"unauthorized worker":   {mod(func(s *share) { s.worker = "other" }), 24, Unauthorized},
-		"top bit (old bmminer)": {mod(func(s *share) { s.version = "40000000" }), 20, BadVersion},
-		"ntime too early":       {mod(func(s *share) { s.ntime = "00000001" }), 20, BadTime},
-		"ntime too late":        {mod(func(s *share) { s.ntime = "ffffffff" }), 20, BadTime},
+		"no parameters":         {func(*client) string { return `[]` }, 20, pool.Malformed},
+		"parameters an object":  {func(*client) string { return `{"a":1}` }, 20, pool.Malformed},
+		"too few":               {func(*client) string { return `["w","1","00"]` }, 20, pool.Malformed},
+		"number for a string":   {func(*client) string { return `["w",1,"00","00","00"]` }, 20, pool.Malformed},
+		"extranonce2 no hex":    {mod(func(s *share) { s.e2 = "zz" }), 20, pool.Malformed},
+		"ntime no hex":          {mod(func(s *share) { s.ntime = "now" }), 20, pool.Malformed},
+		"nonce empty":           {mod(func(s *share) { s.nonce = "" }), 20, pool.Malformed},
+		"version bits no hex":   {mod(func(s *share) { s.version = "x" }), 20, pool.Malformed},
+		"unknown job":           {mod(func(s *share) { s.job = "abcdef01" }), 21, pool.UnknownJob},
+		"job id no hex":         {mod(func(s *share) { s.job = "bogus" }), 21, pool.UnknownJob},
+		"job id too long":       {mod(func(s *share) { s.job += "00000000" }), 21, pool.UnknownJob},
+		"unauthorized worker":   {mod(func(s *share) { s.worker = "other" }), 24, pool.Unauthorized},
+		"top bit (old bmminer)": {mod(func(s *share) { s.version = "40000000" }), 20, pool.BadVersion},
+		"ntime too early":       {mod(func(s *share) { s.ntime = "00000001" }), 20, pool.BadTime},
+		"ntime too late":        {mod(func(s *share) { s.ntime = "ffffffff" }), 20, pool.BadTime},
 		"low difficulty": {func(c *client) string {
 			return c.solve(c.job, 0, between(0, startDifficulty/2)).params()
-		}, 23, LowDifficulty},
+		}, 23, pool.LowDifficulty},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

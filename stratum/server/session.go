@@ -12,6 +12,7 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // maxPending is how much unsent output stops a session from reading on. With
@@ -41,7 +42,7 @@ type session struct {
 	subscribed  bool
 	agent       string
 	extranonce1 [work.PrefixSize]byte
-	workers     []*worker
+	workers     []*pool.Worker
 	negotiated  bool   // version rolling was asked for
 	mask        uint32 // and this was granted
 	vardiff     stratum.Vardiff

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"time"
+
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // Stats is a snapshot of the server.
@@ -12,27 +14,9 @@ type Stats struct {
 	Time        time.Time
 	Connections int // open connections
 	Miners      int // of these, subscribed and authorized ones
-	Total       ShareStats
-	Workers     []WorkerStats  // every account, by name
-	Sessions    []SessionStats // every open connection, by time of connecting
-}
-
-// ShareStats counts shares since the server started.
-type ShareStats struct {
-	Accepted   uint64
-	Rejected   map[string]uint64 // by reason, only those that happened
-	Difficulty float64           // sum over accepted shares
-	Best       float64           // highest difficulty a share's hash would have met
-	Blocks     uint64            // accepted or held by the chain
-	LastShare  time.Time         // zero if none
-	HashRate   HashRate
-}
-
-// WorkerStats is the account of one worker name.
-type WorkerStats struct {
-	Name     string // unprintable characters replaced
-	Sessions int    // open connections that authorized it
-	ShareStats
+	Total       pool.ShareStats
+	Workers     []pool.WorkerStats // every account, by name; names are printable here
+	Sessions    []SessionStats     // every open connection, by time of connecting
 }
 
 // SessionStats describes one open connection.
@@ -70,7 +54,10 @@ func (s *Server) Stats() Stats {
 	slices.SortFunc(st.Sessions, func(a, b SessionStats) int {
 		return cmp.Or(a.Connected.Compare(b.Connected), cmp.Compare(a.Remote, b.Remote))
 	})
-	st.Total, st.Workers = s.accounts.stats(now)
+	st.Total, st.Workers = s.books.Stats(now)
+	for i := range st.Workers {
+		st.Workers[i].Name = printable([]byte(st.Workers[i].Name), maxWorkerName)
+	}
 	return st
 }
 
@@ -85,38 +72,7 @@ func (s *session) stats() (SessionStats, bool) {
 		info.Extranonce1 = hex.EncodeToString(s.extranonce1[:])
 	}
 	for _, w := range s.workers {
-		info.Workers = append(info.Workers, printable([]byte(w.name), maxWorkerName))
+		info.Workers = append(info.Workers, printable([]byte(w.Name()), maxWorkerName))
 	}
 	return info, s.ready()
-}
-
-func (a *accounts) stats(now time.Time) (ShareStats, []WorkerStats) {
-	a.totalMu.Lock()
-	total := a.total.stats(now)
-	a.totalMu.Unlock()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	workers := make([]WorkerStats, 0, len(a.workers))
-	for _, w := range a.workers {
-		w.mu.Lock()
-		workers = append(workers, WorkerStats{
-			Name: printable([]byte(w.name), maxWorkerName), Sessions: w.sessions, ShareStats: w.tally.stats(now),
-		})
-		w.mu.Unlock()
-	}
-	slices.SortFunc(workers, func(a, b WorkerStats) int { return cmp.Compare(a.Name, b.Name) })
-	return total, workers
-}
-
-func (t *tally) stats(now time.Time) ShareStats {
-	st := ShareStats{
-		Accepted: t.accepted, Rejected: map[string]uint64{}, Difficulty: t.credit, Best: t.best,
-		Blocks: t.blocks, LastShare: t.last, HashRate: t.rate.estimate(now),
-	}
-	for r, n := range t.rejected {
-		if n > 0 {
-			st.Rejected[Reason(r).String()] = n
-		}
-	}
-	return st
 }

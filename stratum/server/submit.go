@@ -7,21 +7,22 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // refusal is why a share does not count.
 type refusal struct {
-	reason Reason
+	reason pool.Reason
 	err    *stratum.Error
 }
 
-func refuseShare(r Reason, code stratum.Code, format string, args ...any) *refusal {
+func refuseShare(r pool.Reason, code stratum.Code, format string, args ...any) *refusal {
 	return &refusal{r, stratum.Errorf(code, format, args...)}
 }
 
 // candidate is a submission that could be assembled into a header.
 type candidate struct {
-	worker *worker // nil if the name is not authorized here
+	worker *pool.Worker // nil if the name is not authorized here
 	job    sentJob
 	sol    work.Solution
 	mask   uint32 // version bits this session may roll
@@ -33,30 +34,28 @@ func (s *session) share(id stratum.Raw, params []stratum.Raw) {
 	now := time.Now()
 	var c candidate
 	no := s.assemble(&c, params)
-	block := false
-	credit := 0.0
+	share := pool.Share{Hash: c.hash, Real: stratum.HashDifficulty(c.hash)}
 	if no == nil {
-		block = s.srv.tryBlock(s, &c) // before any test that could lose a block
-		if block {
-			credit = c.job.difficulty
-			s.srv.seen.add(c.hash)
+		// Before any test that could lose a block.
+		if share.Block = s.srv.tryBlock(s, &c); share.Block {
+			share.Difficulty = c.job.difficulty
 		} else {
-			credit, no = s.assess(now, &c)
+			share.Difficulty, no = s.assess(now, &c)
 		}
 	}
+	if no == nil && !s.srv.books.Accept(now, c.worker, share) && !share.Block {
+		no = refuseShare(pool.DuplicateShare, stratum.CodeDuplicate, "duplicate share")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if no != nil {
-		s.srv.accounts.reject(now, c.worker, no.reason)
-		s.mu.Lock()
-		defer s.mu.Unlock()
+		s.srv.books.Reject(now, c.worker, no.reason)
 		s.rejected++
 		s.outBuf(stratum.AppendError(s.buf(), id, no.err))
 		return
 	}
-	s.srv.accounts.accept(now, c.worker, credit, stratum.HashDifficulty(c.hash), block)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.accepted++
-	s.retargeted(s.vardiff.Share(now, credit))
+	s.retargeted(s.vardiff.Share(now, share.Difficulty))
 	s.answer(id, "true")
 }
 
@@ -67,7 +66,7 @@ func (s *session) assemble(c *candidate, params []stratum.Raw) *refusal {
 	for _, p := range params[:min(len(params), len(few))] {
 		text, ok := p.Text()
 		if !ok && len(fields) < 5 {
-			return refuseShare(Malformed, stratum.CodeOther, "parameter %d of mining.submit is not a string", len(fields)+1)
+			return refuseShare(pool.Malformed, stratum.CodeOther, "parameter %d of mining.submit is not a string", len(fields)+1)
 		}
 		fields = append(fields, text) // a sixth that is null counts as absent
 	}
@@ -77,10 +76,10 @@ func (s *session) assemble(c *candidate, params []stratum.Raw) *refusal {
 		c.worker = s.worker(fields[0])
 	}
 	if !s.subscribed {
-		return refuseShare(NotSubscribed, stratum.CodeNotSubscribed, "send mining.subscribe before mining.submit")
+		return refuseShare(pool.NotSubscribed, stratum.CodeNotSubscribed, "send mining.subscribe before mining.submit")
 	}
 	if len(fields) < 5 {
-		return refuseShare(Malformed, stratum.CodeOther,
+		return refuseShare(pool.Malformed, stratum.CodeOther,
 			"mining.submit needs worker, job id, extranonce2, ntime and nonce; there are only %d parameters", len(fields))
 	}
 	var ok bool
@@ -89,7 +88,7 @@ func (s *session) assemble(c *candidate, params []stratum.Raw) *refusal {
 		c.job, ok = s.jobs.find(jobID)
 	}
 	if !ok {
-		return refuseShare(UnknownJob, stratum.CodeStale, "job %.20q is not known on this connection, or too old", fields[1])
+		return refuseShare(pool.UnknownJob, stratum.CodeStale, "job %.20q is not known on this connection, or too old", fields[1])
 	}
 	c.mask = work.VersionMask // bits without a negotiation: MiningRigRentals in front of an S21
 	if s.negotiated {
@@ -102,7 +101,7 @@ func (s *session) assemble(c *candidate, params []stratum.Raw) *refusal {
 // complete fills in the fields the miner chose and hashes the header.
 func (c *candidate) complete(fields [][]byte) *refusal {
 	malformed := func(name string, err error) *refusal {
-		return refuseShare(Malformed, stratum.CodeOther, "%s: %v", name, err)
+		return refuseShare(pool.Malformed, stratum.CodeOther, "%s: %v", name, err)
 	}
 	var err error
 	if err = stratum.ParseBytes(c.sol.Extranonce[work.PrefixSize:], fields[2]); err != nil {
@@ -124,7 +123,7 @@ func (c *candidate) complete(fields [][]byte) *refusal {
 	c.sol.JobID = job.ID
 	var ok bool
 	if c.sol.Version, ok = rolledVersion(job.Version, rolled); !ok {
-		return refuseShare(BadVersion, stratum.CodeOther,
+		return refuseShare(pool.BadVersion, stratum.CodeOther,
 			"version bits %08x touch bits outside %08x, which no block may change; old bmminer firmware does this, update it", rolled, work.VersionMask)
 	}
 	c.hash = solutionHash(job, &c.sol)
@@ -162,13 +161,16 @@ func solutionHash(job *work.Job, sol *work.Solution) [32]byte {
 // wrong with it, and reports whether it made a block. Whether its time or its
 // parent still fit is for the chain to say.
 func (s *Server) tryBlock(ses *session, c *candidate) bool {
-	if !c.job.tpl.Target.Met(c.hash) || !s.solved.add(c.hash) {
+	if !c.job.tpl.Target.Met(c.hash) || !s.solved.Add(c.hash) {
 		return false
+	}
+	if c.worker != nil {
+		c.sol.Finder = c.worker.Name()
 	}
 	outcome, id, err := s.deliver(c.sol)
 	log := s.log.With("height", c.job.tpl.Height, "block", fmt.Sprintf("%x", reversed(id)), "remote", ses.remote)
 	if c.worker != nil {
-		log = log.With("worker", printable([]byte(c.worker.name), maxWorkerName))
+		log = log.With("worker", printable([]byte(c.worker.Name()), maxWorkerName))
 	}
 	switch outcome {
 	case work.Accepted, work.Held:
@@ -177,7 +179,7 @@ func (s *Server) tryBlock(ses *session, c *candidate) bool {
 	case work.Stale:
 		log.Info("stratum: block found, but another took the height first")
 	default:
-		s.solved.forget(c.hash) // the reason may pass; let the miner send it again
+		s.solved.Forget(c.hash) // the reason may pass; let the miner send it again
 		log.Error("stratum: the chain refused a solved block", "err", err)
 	}
 	return false
@@ -198,25 +200,22 @@ func (s *session) assess(now time.Time, c *candidate) (float64, *refusal) {
 	rolled := c.sol.Version ^ job.tpl.Version
 	switch {
 	case c.worker == nil:
-		return 0, refuseShare(Unauthorized, stratum.CodeUnauthorized, "this worker is not authorized on this connection, send mining.authorize first")
+		return 0, refuseShare(pool.Unauthorized, stratum.CodeUnauthorized, "this worker is not authorized on this connection, send mining.authorize first")
 	case current == nil || current.PrevBlock != job.tpl.PrevBlock:
-		return 0, refuseShare(StaleShare, stratum.CodeStale, "stale: the block after this job's parent (height %d) is already found", job.tpl.Height)
+		return 0, refuseShare(pool.StaleShare, stratum.CodeStale, "stale: the block after this job's parent (height %d) is already found", job.tpl.Height)
 	case c.sol.Time < job.tpl.MinTime:
-		return 0, refuseShare(BadTime, stratum.CodeOther, "ntime %08x is before %08x, the earliest the chain accepts", c.sol.Time, job.tpl.MinTime)
+		return 0, refuseShare(pool.BadTime, stratum.CodeOther, "ntime %08x is before %08x, the earliest the chain accepts", c.sol.Time, job.tpl.MinTime)
 	case uint64(c.sol.Time) > last:
-		return 0, refuseShare(BadTime, stratum.CodeOther, "ntime %08x is more than %v ahead of the job", c.sol.Time, s.srv.cfg.NTimeAhead)
+		return 0, refuseShare(pool.BadTime, stratum.CodeOther, "ntime %08x is more than %v ahead of the job", c.sol.Time, s.srv.cfg.NTimeAhead)
 	case rolled&^c.mask != 0:
-		return 0, refuseShare(BadVersion, stratum.CodeOther, "version bits %08x are outside the granted mask %08x", rolled, c.mask)
+		return 0, refuseShare(pool.BadVersion, stratum.CodeOther, "version bits %08x are outside the granted mask %08x", rolled, c.mask)
 	}
 	s.mu.Lock()
 	credit := s.credit(now, job, c.hash)
 	s.mu.Unlock()
 	if credit == 0 {
-		return 0, refuseShare(LowDifficulty, stratum.CodeLowDifficulty, "low difficulty share: %s of %s",
+		return 0, refuseShare(pool.LowDifficulty, stratum.CodeLowDifficulty, "low difficulty share: %s of %s",
 			stratum.AppendDifficulty(nil, stratum.HashDifficulty(c.hash)), stratum.AppendDifficulty(nil, job.difficulty))
-	}
-	if !s.srv.seen.add(c.hash) {
-		return 0, refuseShare(DuplicateShare, stratum.CodeDuplicate, "duplicate share")
 	}
 	return credit, nil
 }

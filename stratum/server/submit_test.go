@@ -11,6 +11,7 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // bench is a ready session without a connection, for single requests.
@@ -23,7 +24,7 @@ func newBench(t testing.TB, blockTarget work.Target) *bench {
 	r := &rig{t: t, ln: newPipeListener(), feed: work.NewFeed(), chain: &chain{jobs: map[uint64]*work.Job{}}}
 	cfg := easyConfig()
 	cfg.Difficulty.Max = startDifficulty
-	srv, err := New(cfg, r.ln, r.feed, r.chain, slog.New(slog.DiscardHandler))
+	srv, err := New(cfg, pool.New(time.Now(), pool.Config{}), r.ln, r.feed, r.chain, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,26 +112,6 @@ func TestSolutionHashIsTheJobsHeader(t *testing.T) {
 	}
 }
 
-func TestHashRateEstimate(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	var r rate
-	r.fade(now)
-	for range 2 * 3600 { // one share of difficulty 2 a second for two hours
-		now = now.Add(time.Second)
-		r.add(now, 2)
-	}
-	want := 2 * work.HashesPerDifficulty
-	got := r.estimate(now)
-	for name, v := range map[string]float64{"minute": got.Minute, "ten minutes": got.TenMinutes, "hour": got.Hour} {
-		if v < 0.97*want || v > 1.03*want {
-			t.Errorf("%s: %v, want about %v", name, v, want)
-		}
-	}
-	if idle := r.estimate(now.Add(10 * time.Minute)); idle.Minute > 0.001*want || idle.Hour < 0.7*want {
-		t.Errorf("ten idle minutes later: %+v", idle)
-	}
-}
-
 // submissions makes n different valid shares.
 func submissions(b *bench, n int) []string {
 	lines := make([]string, n)
@@ -146,7 +127,7 @@ func TestSubmitAllocatesNothing(t *testing.T) {
 	raw := make([][]byte, len(lines))
 	for i := range lines {
 		raw[i] = []byte(lines[i])
-		b.ses.srv.seen.add([32]byte{byte(i), 1}) // the table has its size
+		b.ses.srv.books.Accept(time.Now(), nil, pool.Share{Hash: [32]byte{byte(i), 1}}) // the table has its size
 	}
 	i := 0
 	allocs := testing.AllocsPerRun(len(raw)-1, func() {
@@ -154,7 +135,7 @@ func TestSubmitAllocatesNothing(t *testing.T) {
 		*b.ses.out = (*b.ses.out)[:0]
 		i++
 	})
-	if st := b.ses.srv.Stats().Total; st.Accepted != uint64(len(raw)) {
+	if st := b.ses.srv.Stats().Total; st.Accepted != 2*uint64(len(raw)) {
 		t.Fatalf("accounts %+v", st)
 	}
 	if allocs >= 1 { // the table of seen shares grows now and then
@@ -163,20 +144,25 @@ func TestSubmitAllocatesNothing(t *testing.T) {
 }
 
 // BenchmarkSubmit is one valid share from its line to its queued answer, with
-// a Merkle branch of 8. Every share but the first few is remembered as new.
+// a Merkle branch of 8.
 func BenchmarkSubmit(b *testing.B) {
 	f := newBench(b, hard)
-	lines := submissions(f, 1)
-	raw := []byte(lines[0])
+	lines := submissions(f, 4096)
+	raw := make([][]byte, len(lines))
+	for i := range lines {
+		raw[i] = []byte(lines[i])
+	}
+	i := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		f.ses.srv.seen.reset([32]byte{1})
-		f.ses.srv.seen.mu.Lock()
-		clear(f.ses.srv.seen.now)
-		f.ses.srv.seen.mu.Unlock()
-		if err := f.ses.line(raw); err != nil {
+		if i == len(raw) {
+			f.ses.srv.books.NewParent([32]byte{byte(b.N)})
+			i = 0
+		}
+		if err := f.ses.line(raw[i]); err != nil {
 			b.Fatal(err)
 		}
+		i++
 		*f.ses.out = (*f.ses.out)[:0]
 	}
 	if st := f.ses.srv.Stats().Total; st.Accepted != uint64(b.N) {

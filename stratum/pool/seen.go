@@ -1,0 +1,56 @@
+package pool
+
+import "sync"
+
+// Seen is a pool-wide table of share hashes. The key is the hash of the whole
+// header, so that shares which differ only in their version bits are different,
+// and spellings of one share are the same. It holds two generations: the older
+// one is dropped when the newer is half of the limit.
+type Seen struct {
+	mu       sync.Mutex
+	half     int
+	now, old map[[32]byte]struct{}
+	parent   [32]byte
+}
+
+// NewSeen returns an empty table of at most limit hashes.
+func NewSeen(limit int) *Seen {
+	return &Seen{half: max(1, limit/2), now: map[[32]byte]struct{}{}, old: map[[32]byte]struct{}{}}
+}
+
+// Reset drops everything when the parent block changes: shares of another
+// parent are stale and need no memory.
+func (s *Seen) Reset(parent [32]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if parent != s.parent {
+		s.parent = parent
+		s.now, s.old = map[[32]byte]struct{}{}, map[[32]byte]struct{}{}
+	}
+}
+
+// Add reports whether hash is new, and remembers it.
+func (s *Seen) Add(hash [32]byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, dup := s.now[hash]; dup {
+		return false
+	}
+	if _, dup := s.old[hash]; dup {
+		return false
+	}
+	if len(s.now) >= s.half {
+		s.now, s.old = s.old, s.now
+		clear(s.now)
+	}
+	s.now[hash] = struct{}{}
+	return true
+}
+
+// Forget makes hash new again.
+func (s *Seen) Forget(hash [32]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.now, hash)
+	delete(s.old, hash)
+}
