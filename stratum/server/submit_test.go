@@ -152,11 +152,12 @@ func BenchmarkSubmit(b *testing.B) {
 	for i := range lines {
 		raw[i] = []byte(lines[i])
 	}
-	i := 0
+	i, parent := 0, byte(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		if i == len(raw) {
-			f.ses.srv.books.NewParent([32]byte{byte(b.N)})
+		if i == len(raw) { // the same shares count again on another parent
+			parent++
+			f.ses.srv.books.NewParent([32]byte{parent})
 			i = 0
 		}
 		if err := f.ses.line(raw[i]); err != nil {
