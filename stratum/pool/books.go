@@ -102,6 +102,9 @@ type Books struct {
 	dirty  []*Worker // those with fresh refusals
 	batch  batch     // events that are not sealed yet
 	sealed []batch   // full batches that are not handed to the journal
+	// sealedBytes is their length. While the disk hangs, the oldest are dropped.
+	sealedBytes int
+	lost        loss
 
 	journal *journal // nil: in memory only
 }
