@@ -27,21 +27,23 @@ func (b *Books) seal() {
 	b.sealed = append(b.sealed, b.batch)
 	b.sealedBytes += len(b.batch.b)
 	b.batch = batch{b: b.journal.buffer()}
-	b.sealed = bound(b.sealed, &b.sealedBytes, &b.lost)
+	b.sealed = bound(b.sealed, b.cfg.maxUnwritten, &b.sealedBytes, &b.lost)
 }
 
 // loss is what cannot be written one by one any more.
 type loss struct {
 	batches int
 	shares  uint64
+	noted   uint64 // shares that a dropped batch said were missing
 }
 
-// bound drops the oldest batches beyond maxUnwritten bytes.
-func bound(list []batch, bytes *int, lost *loss) []batch {
-	for *bytes > maxUnwritten {
+// bound drops the oldest batches beyond a limit in bytes.
+func bound(list []batch, limit int, bytes *int, lost *loss) []batch {
+	for *bytes > limit {
 		*bytes -= len(list[0].b)
 		lost.batches++
 		lost.shares += list[0].shares
+		lost.noted += list[0].missing
 		list = list[1:]
 	}
 	return list

@@ -14,7 +14,7 @@ import (
 
 const (
 	// maxUnwritten bounds what is kept of batches that cannot be written, in
-	// bytes. Beyond that single shares are lost; the sums never are.
+	// bytes. Beyond that single shares are lost from the journal; the sums are not.
 	maxUnwritten = 32 << 20
 	// retryEvery is the pause after a failure.
 	retryEvery = time.Second
@@ -142,14 +142,16 @@ func (b *Books) hand(j *journal) {
 	for i := range j.unwritten {
 		bytes += len(j.unwritten[i].b)
 	}
-	j.unwritten = bound(j.unwritten, &bytes, &b.lost)
+	j.unwritten = bound(j.unwritten, j.cfg.maxUnwritten, &bytes, &b.lost)
 }
 
 // missing records that shares are not in the journal. The caller holds b.mu.
 func (b *Books) missing(now time.Time, j *journal) {
 	lost := b.lost
 	b.lost = loss{}
-	b.record(now.UnixMilli(), evMissing).num(lost.shares)
+	e := b.record(now.UnixMilli(), evMissing)
+	e.num(lost.shares + lost.noted)
+	e.missing += lost.shares + lost.noted
 	b.seal()
 	b.hand(j)
 	j.statMu.Lock()
@@ -181,7 +183,10 @@ func (j *journal) write(now time.Time, snapshot []byte) error {
 		if snapshot == nil {
 			return j.succeed(now)
 		}
-		if err := j.begin(now, snapshot); err != nil { // the old one is good
+		if err := j.begin(now, snapshot); err != nil {
+			if j.file == nil {
+				return j.fail(now, err)
+			}
 			j.retryAt = now.Add(retryEvery)
 			j.log.Warn("books: cannot begin a new file, going on with the old one", "err", err)
 			return j.succeed(now)
@@ -278,7 +283,7 @@ func (j *journal) begin(now time.Time, snapshot []byte) error {
 	size := durable.FirstOffset
 	for _, record := range parts(now, snapshot) {
 		if err := file.Append(record); err != nil {
-			return errors.Join(err, file.Close(), j.fs.Remove(path))
+			return errors.Join(err, file.Close(), j.undo(path))
 		}
 		size += int64(len(record)) + 8
 	}
@@ -286,6 +291,19 @@ func (j *journal) begin(now time.Time, snapshot []byte) error {
 	j.file = file
 	j.segs = append(j.segs, segment{n, size, now})
 	return nil
+}
+
+// undo removes a segment that was not finished. As long as that is not certain,
+// nothing more goes into the one before it: a crash could find this one whole.
+func (j *journal) undo(path string) error {
+	err := j.fs.Remove(path)
+	if err == nil {
+		err = j.fs.SyncDir(j.cfg.Dir)
+	}
+	if err != nil {
+		j.release()
+	}
+	return err
 }
 
 // retire deletes segments whose shares are too old or too many. What they add
