@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,15 +161,14 @@ func (s *Server) closeAll() {
 }
 
 // watchFeed gives every new job to every session. Nothing here waits for a
-// client: a session only learns that a job is due, and writes on its own.
+// client: what a socket does not take at once, the session writes on its own.
 func (s *Server) watchFeed(ctx context.Context) {
 	for {
 		job, changed := s.feed.Latest()
 		if job != nil {
-			tpl := newTemplate(job)
 			s.books.NewParent(job.PrevBlock)
-			s.current.Store(tpl)
-			s.each(func(ses *session) { ses.jobIsDue() })
+			s.current.Store(newTemplate(job))
+			s.broadcast(changed)
 		}
 		select {
 		case <-ctx.Done():
@@ -189,7 +189,9 @@ func (s *Server) tick(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		s.each(func(ses *session) { ses.tick(now) })
+		for _, ses := range s.all() {
+			ses.tick(now)
+		}
 		if n%60 == 0 {
 			s.mu.Lock()
 			s.prefixes.expire(now, s.cfg.ResumeFor)
@@ -198,10 +200,45 @@ func (s *Server) tick(ctx context.Context) {
 	}
 }
 
-func (s *Server) each(f func(*session)) {
+// all returns the open sessions.
+func (s *Server) all() []*session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.sessions))
 	for ses := range s.sessions {
-		f(ses)
+		list = append(list, ses)
 	}
+	return list
+}
+
+// broadcastShare is how many sessions are worth another goroutine.
+const broadcastShare = 256
+
+// broadcast sends the newest job to every session, on all CPUs. When an even
+// newer one comes it stops: the next broadcast reaches everybody with that.
+func (s *Server) broadcast(newer <-chan struct{}) {
+	list := s.all()
+	var next atomic.Int64
+	push := func() {
+		for {
+			from := int(next.Add(broadcastShare)) - broadcastShare
+			if from >= len(list) {
+				return
+			}
+			select {
+			case <-newer:
+				return
+			default:
+			}
+			for _, ses := range list[from:min(from+broadcastShare, len(list))] {
+				ses.jobIsDue()
+			}
+		}
+	}
+	var helpers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(list)/broadcastShare) - 1 {
+		helpers.Go(push)
+	}
+	push()
+	helpers.Wait()
 }

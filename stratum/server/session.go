@@ -22,8 +22,9 @@ const maxPending = 24 << 10
 // tlsHandshake is the first byte of a TLS ClientHello; no Stratum line starts with it.
 const tlsHandshake = 0x16
 
-// session is one connection. One goroutine reads; another exists only while
-// there is something to write, so an idle miner costs one goroutine.
+// session is one connection. One goroutine reads. What is to be said is written
+// by whoever has it to say, as far as the socket takes it at once; another
+// goroutine exists only while there is a rest that has to wait.
 type session struct {
 	srv       *Server
 	conn      net.Conn
@@ -32,6 +33,7 @@ type session struct {
 	lines     *stratum.LineReader // reading goroutine only
 	junk      int                 // reading goroutine only
 	drained   chan struct{}       // tells the reader that output went out
+	direct    *direct             // nil: only the waiting goroutine writes
 
 	mu      sync.Mutex
 	out     *[]byte // unsent answers, from srv.buffers; nil when empty
@@ -61,6 +63,7 @@ func newSession(srv *Server, conn net.Conn, now time.Time) *session {
 		srv: srv, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
 		lines:   stratum.NewLineReader(conn, srv.cfg.LineLimit),
 		drained: make(chan struct{}, 1),
+		direct:  newDirect(conn),
 		vardiff: stratum.NewVardiff(srv.cfg.Difficulty, now),
 	}
 }
@@ -216,10 +219,16 @@ func (s *session) tick(now time.Time) {
 	}
 }
 
-// write makes sure that what is queued goes out.
+// write makes sure that what is queued goes out, and never waits for it.
 func (s *session) write() {
 	if s.writing {
 		return
+	}
+	if s.direct != nil {
+		if s.jobDue {
+			s.compose(time.Now())
+		}
+		s.writeNow()
 	}
 	if s.out != nil || s.jobDue || s.closing {
 		s.writing = true
@@ -228,7 +237,22 @@ func (s *session) write() {
 	}
 }
 
-// drain writes until nothing is left. Everything that blocks happens without
+// writeNow writes what the socket takes at once; the rest stays queued.
+func (s *session) writeNow() {
+	if s.out == nil {
+		return
+	}
+	b := *s.out
+	n := s.direct.write(b)
+	if n == len(b) {
+		s.srv.recycle(s.out)
+		s.out = nil
+		return
+	}
+	s.outBuf(b[:copy(b, b[n:])])
+}
+
+// drain writes until nothing is left, as slowly as the client takes it. Everything that blocks happens without
 // the lock, so nobody ever waits for this client.
 func (s *session) drain() {
 	defer s.srv.wg.Done()
