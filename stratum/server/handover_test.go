@@ -16,7 +16,6 @@ import (
 	"qcitycoin.org/qcity/stratum/pool"
 )
 
-
 // begin runs a server on ln; h is what the one before handed over, or nil.
 func begin(t *testing.T, ln net.Listener, books *pool.Books, before *rig, h *Handover) *rig {
 	t.Helper()
