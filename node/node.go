@@ -141,6 +141,22 @@ func (n *Node) Healthy() error {
 	return err
 }
 
+// SaveWork returns what RestoreWork needs to take solutions of the jobs that are out.
+func (n *Node) SaveWork() ([]byte, error) {
+	if n.templates == nil {
+		return nil, nil
+	}
+	return n.templates.Save()
+}
+
+// RestoreWork remembers the jobs that another program saved. Call it before Run.
+func (n *Node) RestoreWork(saved []byte) error {
+	if n.templates == nil || len(saved) == 0 {
+		return nil
+	}
+	return n.templates.Restore(saved)
+}
+
 // PoolSize returns the number of transactions that wait and their size in bytes.
 func (n *Node) PoolSize() (count int, bytes int64) {
 	info := n.Pool.Info()

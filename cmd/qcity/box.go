@@ -153,6 +153,11 @@ func (b *box) openMining(file string, before *succession) error {
 		if b.stratum, err = server.New(c, pool.New(time.Now(), pool.Config{}), b.stratumListener, b.node.Feed, b.node, log); err != nil {
 			return err
 		}
+		if before != nil {
+			if err := b.node.RestoreWork(before.Work); err != nil {
+				log.Error("blocks found for jobs that are out are lost", "err", err)
+			}
+		}
 		if before != nil && len(before.Stratum.FDs) > 0 {
 			if err := b.stratum.Adopt(&before.Stratum); err != nil {
 				log.Error("miners have to connect again", "err", err)
@@ -309,6 +314,10 @@ func (b *box) makeWay(ctx context.Context) error {
 			} else {
 				b.left.Stratum = *h
 			}
+		}
+		var err error
+		if b.left.Work, err = b.node.SaveWork(); err != nil {
+			b.log.Error("blocks found for jobs that are out are lost", "err", err)
 		}
 		return errUpgrade
 	}
