@@ -48,6 +48,8 @@ type Config struct {
 	Version string
 	// HashRate returns this box's own hashes per second, for RPC; may be nil.
 	HashRate func() float64
+	// Calls returns RPC methods of other parts of the box, when Run starts; may be nil.
+	Calls func() []rpc.Call
 }
 
 // Node is an open node. Chain, Pool and Feed may be used before Run.
@@ -118,7 +120,11 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		g.Go(func() error { return v.Run(ctx) })
 	}
 	log := n.log.With("component", "rpc")
-	server := rpc.New(rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version},
+	c := rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version}
+	if n.cfg.Calls != nil {
+		c.Calls = n.cfg.Calls()
+	}
+	server := rpc.New(c,
 		rpcChain{n.Chain}, rpcPool{n.Pool, n.verified, log}, rpcMining{n}, log)
 	g.Go(func() error { return server.Run(ctx, l) })
 	// A part that says "canceled" while nobody cancelled has failed.
