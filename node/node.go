@@ -156,7 +156,8 @@ func (n *Node) SubmitSolution(ctx context.Context, s work.Solution) (work.Outcom
 }
 
 // addSolved hands a solved block to the chain in the terms of the work feed.
-func (n *Node) addSolved(b *types.Block) (work.Outcome, error) {
+func (n *Node) addSolved(s template.Solved) (work.Outcome, error) {
+	b := s.Block
 	result, err := n.Chain.AddBlock(b)
 	if err != nil {
 		return work.Rejected, err

@@ -190,6 +190,7 @@ func (k *rig) call(result any, method string, params ...any) error {
 type process struct {
 	t    testing.TB
 	dir  string // its working directory; empty: that of the tests
+	path string // the program; empty: that of the tests
 	args []string
 
 	cmd *exec.Cmd
@@ -199,7 +200,10 @@ type process struct {
 func (p *process) start() {
 	p.t.Helper()
 	p.out = new(logTail)
-	p.cmd = exec.Command(filepath.Join(bin, "qcity"), p.args...)
+	if p.path == "" {
+		p.path = filepath.Join(bin, "qcity")
+	}
+	p.cmd = exec.Command(p.path, p.args...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = p.out, p.out, p.dir
 	// A test that is killed takes its processes along.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
