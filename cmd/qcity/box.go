@@ -77,7 +77,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, before *succe
 	if err := b.openLink(file); err != nil {
 		return b, err
 	}
-	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, Version: version, HashRate: b.hashRate}
+	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, MaxCoinbase: cfg.Stratum.MaxCoinbase, Version: version, HashRate: b.hashRate}
 	if b.hasSigner() {
 		nodeConfig.Signer, nodeConfig.StartupWait = b.newSigner(), cfg.Signer.StartupWait
 	}
