@@ -219,17 +219,22 @@ func checkFiles(t *testing.T, s stage) {
 }
 
 // TestWrongAnswerStops: each step in turn is not confirmed, which is recorded and
-// ends the run; the next run asks again.
+// ends the run; the next run asks again. What was typed may be a PIN, in the wrong
+// place, and the transcript is for everybody.
 func TestWrongAnswerStops(t *testing.T) {
+	const typed = "pin-alidator-0-false"
 	s := newStage(t, oneValidator(t))
 	for _, step := range ceremony.Steps(s.script) {
-		answers := ceremony.Answers{"*": ceremony.AsShown, step.ID: "no"}
+		answers := ceremony.Answers{"*": ceremony.AsShown, step.ID: typed}
 		err := ceremony.New(s.config(ceremony.Run, answers)).Run(t.Context())
-		if !errors.Is(err, ceremony.ErrRefused) {
+		if !errors.Is(err, ceremony.ErrRefused) || strings.Contains(err.Error(), typed) {
 			t.Fatalf("%s: %v", step.ID, err)
 		}
+		if strings.Contains(string(s.transcriptText(t)), typed) {
+			t.Fatalf("%s: what was typed is in the transcript", step.ID)
+		}
 		last := s.transcript(t)
-		if e := last[len(last)-1]; e.Kind != ceremony.KindRefused || e.Step != step.ID || e.Answer != "no" {
+		if e := last[len(last)-1]; e.Kind != ceremony.KindRefused || e.Step != step.ID || e.Asked == "" {
 			t.Fatalf("the transcript ends with %+v", e)
 		}
 	}

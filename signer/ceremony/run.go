@@ -302,10 +302,11 @@ func (c *Ceremony) step(ctx context.Context, s Step) error {
 	}
 	c.hook("answered", s)
 	if !sameWords(answer, r.expect) {
-		if err := c.append(KindRefused, s, &Entry{Shown: r.shown, Facts: r.facts, Asked: r.expect, Answer: answer}); err != nil {
+		// What was typed is not repeated: it may be a PIN, a prompt too late.
+		if err := c.append(KindRefused, s, &Entry{Shown: r.shown, Facts: r.facts, Asked: r.expect}); err != nil {
 			return err
 		}
-		return failure(ErrRefused, "the %s typed %q where %q was asked, so the ceremony stops here; find out why, then run it again", s.Role, answer, r.expect)
+		return failure(ErrRefused, "the %s typed something else where %q was asked, so the ceremony stops here; find out why, then run it again", s.Role, r.expect)
 	}
 	if err := c.append(KindDone, s, &Entry{Shown: r.shown, Facts: r.facts, Asked: r.expect, Answer: r.expect}); err != nil {
 		return err
