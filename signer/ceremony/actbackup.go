@@ -16,12 +16,14 @@ import (
 const restorePrefix = "restore-"
 
 // driver is the one that is used. SoftHSM stands in for every device in a rehearsal.
-func (c *Ceremony) driver() string {
-	if c.cfg.Kind == Rehearsal {
+func driver(s *Script, kind string) string {
+	if kind == Rehearsal {
 		return DriverSoftHSM
 	}
-	return c.cfg.Script.Backup.Driver
+	return s.Backup.Driver
 }
+
+func (c *Ceremony) driver() string { return driver(c.cfg.Script, c.cfg.Kind) }
 
 func (c *Ceremony) backupFile(v Validator) string {
 	return filepath.Join(c.cfg.Dir, BackupDir, v.Token+".backup")
