@@ -319,7 +319,7 @@ whoever can write the file could have written another ceremony.`,
 			if err != nil {
 				return needsPerson{err}
 			}
-			if words != "" && strings.Join(strings.Fields(strings.ToLower(words)), " ") != report.Words {
+			if cmd.Flags().Changed("words") && strings.Join(strings.Fields(strings.ToLower(words)), " ") != report.Words {
 				return needsPerson{fmt.Errorf("the transcript ends with the words %q, not with those given: it is another ceremony's", report.Words)}
 			}
 			if asJSON {

@@ -90,6 +90,9 @@ func TestOfficersList(t *testing.T) {
 	if _, err := command(t, "ceremony", "verify", in("ceremony.toml"), "--dir", in("out"), "--words", "another six words"); !errors.As(err, &person) {
 		t.Errorf("other words: %v", err)
 	}
+	if _, err := command(t, "ceremony", "verify", in("ceremony.toml"), "--dir", in("out"), "--words", ""); !errors.As(err, &person) {
+		t.Errorf("words from an empty variable: %v", err)
+	}
 	net, err := configs.LoadNetwork(in("out/network.toml"))
 	if err != nil || net.ID != report.Network {
 		t.Fatalf("network %v, %v", net, err)

@@ -18,6 +18,7 @@ import (
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer"
 	"qcitycoin.org/qcity/signer/ceremony"
 	"qcitycoin.org/qcity/signer/worker"
 )
@@ -94,12 +95,16 @@ func (t *tokenFlags) open() (w *worker.Supervisor, end func() error, err error) 
 	return w, func() error { return errors.Join(w.Close(), remove()) }, nil
 }
 
-// login finds the token and logs in to it.
+// login finds the token and logs in to it. No child may have been started before.
 func (t *tokenFlags) login(ctx context.Context, w *worker.Supervisor) (worker.TokenInfo, error) {
 	r, err := t.pin.reader()
 	if err != nil {
 		return worker.TokenInfo{}, err
 	}
+	return t.loginWith(ctx, w, r)
+}
+
+func (t *tokenFlags) loginWith(ctx context.Context, w *worker.Supervisor, r *signer.PINReader) (worker.TokenInfo, error) {
 	token, err := w.FindToken(ctx, t.token, t.serial)
 	if err != nil {
 		return token, err
