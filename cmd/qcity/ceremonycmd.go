@@ -179,10 +179,7 @@ func (o ceremonyFlags) perform(cmd *cobra.Command, file, kind string) error {
 		return err
 	}
 	if err := ceremony.New(cfg).Run(cmd.Context()); err != nil {
-		if errors.Is(err, ceremony.ErrRefused) || errors.Is(err, ceremony.ErrOther) || errors.Is(err, ceremony.ErrTranscript) || errors.Is(err, worker.ErrPINIncorrect) {
-			return needsPerson{err}
-		}
-		return err
+		return forOfficer(err)
 	}
 	report, err := verifyCeremony(r, o.dir)
 	if err != nil {

@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/signer/ceremony"
+	"qcitycoin.org/qcity/signer/worker"
 )
 
 // command runs qcity in this process and returns its standard output.
@@ -101,6 +103,15 @@ func TestOfficersList(t *testing.T) {
 	key := append([]string{"--token", "validator-1", "--pin", "file:" + in("pins/validator-1.pin")}, on...)
 	if out := mustCommand(t, append([]string{"key", "list"}, key...)...); !strings.Contains(out, net.Validators[1].String()) {
 		t.Errorf("list: %s", out)
+	}
+	wrong := append([]string{"key", "list", "--token", "validator-1", "--pin", "file:" + in("pins/validator-2.pin")}, on...)
+	if _, err := command(t, wrong...); !errors.As(err, &person) || !errors.Is(err, worker.ErrPINIncorrect) {
+		t.Errorf("a wrong PIN: %v", err)
+	}
+	again := append(slices.Clone(run), "--answers", in("answers"))
+	again[slices.Index(again, in("out"))] = in("twice")
+	if _, err := command(t, again...); !errors.As(err, &person) || !errors.Is(err, ceremony.ErrTokenState) {
+		t.Errorf("on tokens that are not blank: %v", err)
 	}
 	mustCommand(t, append([]string{"key", "check", "--record", in("out/records/validator-1.json"), "--pin", "file:" + in("pins/validator-1.pin")}, on...)...)
 	proof := append([]string{"key", "prove", "--label", "validator-1", "--network", in("out/network.toml"), "--challenge", "asked by a test", "--out", in("proof.json")}, key...)

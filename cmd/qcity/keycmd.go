@@ -95,6 +95,19 @@ func (t *tokenFlags) open() (w *worker.Supervisor, end func() error, err error) 
 	return w, func() error { return errors.Join(w.Close(), remove()) }, nil
 }
 
+// forOfficer marks what trying again cannot mend: a token, a key or a PIN that is not
+// what it should be, or a person who did not confirm.
+func forOfficer(err error) error {
+	var own *ceremony.Error
+	var key *worker.AttributeError
+	var token *worker.Error
+	if errors.As(err, &own) || errors.Is(err, ceremony.ErrTranscript) || errors.As(err, &key) ||
+		errors.As(err, &token) && worker.Classify(err) == worker.ClassStop {
+		return needsPerson{err}
+	}
+	return err
+}
+
 // login finds the token and logs in to it. No child may have been started before.
 func (t *tokenFlags) login(ctx context.Context, w *worker.Supervisor) (worker.TokenInfo, error) {
 	r, err := t.pin.reader()
@@ -107,19 +120,19 @@ func (t *tokenFlags) login(ctx context.Context, w *worker.Supervisor) (worker.To
 func (t *tokenFlags) loginWith(ctx context.Context, w *worker.Supervisor, r *signer.PINReader) (worker.TokenInfo, error) {
 	token, err := w.FindToken(ctx, t.token, t.serial)
 	if err != nil {
-		return token, err
+		return token, forOfficer(err)
 	}
 	what := fmt.Sprintf("user PIN of token %s", token.TokenRef)
 	if r.AtDevice() {
 		fmt.Fprintln(os.Stderr, "enter the "+what+" at the token")
-		return token, w.LoginAtDevice(ctx, token.TokenRef)
+		return token, forOfficer(w.LoginAtDevice(ctx, token.TokenRef))
 	}
 	pin, err := r.Read(ctx, what, false)
 	if err != nil {
 		return token, needsPerson{err}
 	}
 	defer clear(pin)
-	return token, w.Login(ctx, token.TokenRef, pin)
+	return token, forOfficer(w.Login(ctx, token.TokenRef, pin))
 }
 
 // withToken runs f with a worker that is logged in to the token.
@@ -211,7 +224,7 @@ aloud and let a second person compare them.`,
 				err = nil // the record and the last line say NO
 			}
 			if err != nil {
-				return err
+				return forOfficer(err)
 			}
 			r := ceremony.NewRecord(token.TokenRef, key)
 			if record != "" {
@@ -251,7 +264,8 @@ func initToken(ctx context.Context, w *worker.Supervisor, t tokenFlags, soPIN pi
 		return worker.TokenInfo{}, err
 	}
 	defer clear(pin)
-	return ceremony.NewToken(ctx, w, t.token, admin, pin)
+	token, err := ceremony.NewToken(ctx, w, t.token, admin, pin)
+	return token, forOfficer(err)
 }
 
 // keyView is the JSON of a key.
