@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/internal/durable"
@@ -227,7 +228,8 @@ func (o ceremonyFlags) config(screen io.Writer, r reviewed, kind string) (ceremo
 	}
 	return ceremony.Config{
 		Script: r.script, ScriptSHA256: r.sha256, BinarySHA256: own, Kind: kind, Dir: o.dir,
-		Worker: binary, SoftHSM: softHSM, SoftHSMTokens: o.tokens, Root: r.root, Scripted: !o.ask,
+		Worker: binary, SoftHSM: softHSM, SoftHSMTokens: o.tokens, Root: r.root,
+		Scripted: !o.ask || !term.IsTerminal(int(os.Stdin.Fd())),
 		Show: func(lines []string) error {
 			_, err := fmt.Fprintln(screen, strings.Join(lines, "\n"))
 			return err

@@ -142,6 +142,19 @@ func TestOfficersList(t *testing.T) {
 	}
 }
 
+// TestPipedAnswersAreScripted: what comes through a pipe nobody has typed.
+func TestPipedAnswersAreScripted(t *testing.T) {
+	r, err := loadCeremony("../../configs/ceremony.example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := ceremonyFlags{ask: true, worker: filepath.Join(bin, "qcity-p11"), pin: pinFlag{text: "terminal"}, soPIN: pinFlag{text: "terminal"}}
+	cfg, err := o.config(t.Output(), r, ceremony.Run) // standard input of a test is no terminal
+	if err != nil || !cfg.Scripted {
+		t.Errorf("typed, it says: %v", err)
+	}
+}
+
 // TestKeyAttestStatus: a script can tell a token that attests nothing.
 func TestKeyAttestStatus(t *testing.T) {
 	dir := t.TempDir()
