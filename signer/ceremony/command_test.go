@@ -31,7 +31,12 @@ func vendorTool(tokens, order, label, serial, file string) int {
 	}
 	switch order {
 	case "backup":
-		// A real one would seal it; here it is only a marker that must not change.
+		// A real one would seal it; here it is only a marker that must not change. Like
+		// some real ones it overwrites nothing.
+		if _, err = os.Lstat(file); err == nil {
+			err = errors.New("there is a backup already")
+			break
+		}
 		err = os.WriteFile(file, []byte("backup of "+folder), 0o600)
 	case "restore":
 		if err = os.CopyFS(filepath.Join(tokens, other), os.DirFS(filepath.Join(tokens, folder))); err != nil {
@@ -84,7 +89,17 @@ func TestCommandDriver(t *testing.T) {
 	}
 	t.Setenv("SOFTHSM2_CONF", conf)
 	t.Setenv(envTool, run.tokens)
-	run.run(t, ceremony.Run)
+	var backup string
+	for _, s := range ceremony.Steps(run.script) {
+		if strings.HasSuffix(s.ID, "-backup") {
+			backup = s.ID
+		}
+	}
+	refused := ceremony.Answers{"*": ceremony.AsShown, backup: "no"}
+	if err := ceremony.New(run.config(ceremony.Run, refused)).Run(t.Context()); !errors.Is(err, ceremony.ErrRefused) {
+		t.Fatal(err)
+	}
+	run.run(t, ceremony.Run) // makes the backup again
 	run.verify(t)
 	rehearsal.run(t, ceremony.Rehearsal)
 	rehearsal.verify(t)
