@@ -51,6 +51,9 @@ type Report struct {
 	Curve    string    `json:"curve,omitempty"` // of the scratch key
 	Outcomes []Outcome `json:"outcomes"`
 	Rates    []Rate    `json:"rates,omitempty"`
+	// LoginFailed says how a login failed, after which no other was tried: then the
+	// outcomes say nothing of the kind of token.
+	LoginFailed string `json:"loginFailed,omitempty"`
 }
 
 // Count returns how many outcomes have each result.
@@ -189,7 +192,7 @@ func (p *probe) ask(ctx context.Context, group []Case) error {
 		exit, err := p.process(ctx, req, pin, func(a Answer) error {
 			switch {
 			case a.PINRefused:
-				p.pinRefused, refused = "a login failed: no further one is tried", a.Err
+				p.pinRefused, refused, p.report.LoginFailed = "a login failed: no further one is tried", a.Err, a.Err
 			case a.Err != "":
 				return errors.New(a.Err)
 			}
