@@ -83,9 +83,12 @@ type Answer struct {
 	Outcome *Outcome `json:"outcome,omitempty"`
 	Curve   string   `json:"curve,omitempty"` // that the scratch key is on
 	// PINRefused: a login failed. No further process may try.
-	PINRefused bool   `json:"pinRefused,omitempty"`
-	Rates      []Rate `json:"rates,omitempty"`
-	Err        string `json:"err,omitempty"`
+	PINRefused bool `json:"pinRefused,omitempty"`
+	// LoggedIn comes once the login succeeded. A process that got a PIN and ended
+	// without saying so may have cost a try.
+	LoggedIn bool   `json:"loggedIn,omitempty"`
+	Rates    []Rate `json:"rates,omitempty"`
+	Err      string `json:"err,omitempty"`
 }
 
 // Rate is a measurement of signing.

@@ -188,14 +188,16 @@ func (p *probe) ask(ctx context.Context, group []Case) error {
 				pin = p.opts.PIN
 			}
 		}
-		refused := ""
+		refused, loggedIn := "", pin == nil
 		exit, err := p.process(ctx, req, pin, func(a Answer) error {
 			switch {
 			case a.PINRefused:
-				p.pinRefused, refused, p.report.LoginFailed = "a login failed: no further one is tried", a.Err, a.Err
+				refused = a.Err
+				p.noLogin(refused)
 			case a.Err != "":
 				return errors.New(a.Err)
 			}
+			loggedIn = loggedIn || a.LoggedIn
 			if a.Curve != "" {
 				p.report.Curve = a.Curve
 			}
@@ -222,10 +224,18 @@ func (p *probe) ask(ctx context.Context, group []Case) error {
 			group = group[1:]
 			continue
 		}
+		if !loggedIn {
+			p.noLogin("the process ended before its login had: " + exit)
+		}
 		p.done(died(group[0], exit))
 		group = group[1:]
 	}
 	return nil
+}
+
+// noLogin lets no further process log in: the token may have counted a try.
+func (p *probe) noLogin(reason string) {
+	p.pinRefused, p.report.LoginFailed = "a login failed: no further one is tried", reason
 }
 
 // died is the outcome of the case in which the process ended.

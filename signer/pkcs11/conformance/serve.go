@@ -148,6 +148,7 @@ func (b *bench) prepare(needs conformance.Need) (err error) {
 		if err := native.Login(b.ctx, b.sh, b.pin); err != nil {
 			return fmt.Errorf("%w (C_Login: %s)", errPIN, code(err))
 		}
+		b.say(conformance.Answer{LoggedIn: true})
 	}
 	if needs&conformance.Key != 0 {
 		b.sweep()
