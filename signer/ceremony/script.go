@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
@@ -219,7 +220,7 @@ func (s *Script) checkNetwork() error {
 	}
 	p := s.params(keys)
 	if err := p.Check(); err != nil {
-		first, _, _ := cutLine(err.Error())
+		first, _, _ := strings.Cut(err.Error(), "\n")
 		key := []string{"network"}
 		if m := parameter.FindString(first); m != "" {
 			key = append(key, m)

@@ -40,10 +40,6 @@ type Case struct {
 	Why      string // what the signer, or its operator, does with it
 }
 
-// Harmless reports whether the case may be asked of a production device: it
-// makes no objects, signs nothing and tries no wrong PIN.
-func (c Case) Harmless() bool { return c.Needs&(Key|WrongPIN) == 0 }
-
 // Outcome is the answer to one case. Value is short, and the same every time
 // unless the case Varies.
 type Outcome struct {
