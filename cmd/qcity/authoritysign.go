@@ -305,27 +305,13 @@ func (s *authoritySign) converse(ctx context.Context, r *authority.SetChangeRequ
 	return a, err
 }
 
-// readAnswer reads a line, or ends with ctx. The read it leaves behind then ends
-// with the program.
+// readAnswer reads a line, or ends with ctx.
 func readAnswer(ctx context.Context, lines *bufio.Reader) (string, error) {
-	type line struct {
-		text string
-		err  error
+	text, err := await(ctx, func() (string, error) { return lines.ReadString('\n') })
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("not signed, as no answer came: %w", err)
 	}
-	done := make(chan line, 1)
-	go func() {
-		text, err := lines.ReadString('\n')
-		done <- line{strings.TrimSpace(text), err}
-	}()
-	select {
-	case l := <-done:
-		if l.err != nil {
-			return "", fmt.Errorf("not signed, as no answer came: %w", l.err)
-		}
-		return l.text, nil
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
+	return strings.TrimSpace(text), err
 }
 
 // dialSigner returns the running daemon.

@@ -67,7 +67,7 @@ func newCeremonyPlan() *cobra.Command {
 				for _, s := range steps {
 					out.Steps = append(out.Steps, step{s.ID, s.Role, s.Title, s.Command, s.Expect})
 				}
-				return printJSON(cmd.OutOrStdout(), out)
+				return writeJSON(cmd.OutOrStdout(), out)
 			}
 			return printPlan(cmd.OutOrStdout(), r, binary, steps)
 		},
@@ -322,7 +322,7 @@ whoever can write the file could have written another ceremony.`,
 				return needsPerson{fmt.Errorf("the transcript ends with the words %q, not with those given: it is another ceremony's", report.Words)}
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), report)
+				return writeJSON(cmd.OutOrStdout(), report)
 			}
 			return printReport(cmd.OutOrStdout(), report)
 		},

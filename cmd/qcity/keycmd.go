@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -283,7 +282,7 @@ func printKey(out io.Writer, r ceremony.Record, addresses *types.AddressVersions
 		k.Address = ceremony.Address(*addresses, r.PublicKey)
 	}
 	if asJSON {
-		return printJSON(out, k)
+		return writeJSON(out, k)
 	}
 	if k.Address == "" {
 		k.Address = "none shown: name the network with --network (only secp256k1 keys have one)"
@@ -297,12 +296,6 @@ key          label %s, id %s
 %s
 `, r.PublicKey, k.Address, k.Fingerprint, k.Words, r.Token, r.Serial, r.Label, r.ID, ceremony.Origin(r.Attributes))
 	return err
-}
-
-func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 func newKeyList() *cobra.Command {
@@ -325,7 +318,7 @@ func newKeyList() *cobra.Command {
 						f := ceremony.KeyFingerprint(ceremony.Public(k))
 						records = append(records, keyView{Record: ceremony.NewRecord(token.TokenRef, k), Fingerprint: f.Hex, Words: f.Words})
 					}
-					return printJSON(cmd.OutOrStdout(), records)
+					return writeJSON(cmd.OutOrStdout(), records)
 				}
 				return printKeys(cmd.OutOrStdout(), keys)
 			})
