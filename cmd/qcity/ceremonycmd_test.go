@@ -155,7 +155,8 @@ func TestPipedAnswersAreScripted(t *testing.T) {
 	}
 }
 
-// TestKeyAttestStatus: a script can tell a token that attests nothing.
+// TestKeyAttestStatus: a script can tell a token that attests nothing; and what
+// stands in the way of a record is found before there is a key.
 func TestKeyAttestStatus(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -169,6 +170,15 @@ func TestKeyAttestStatus(t *testing.T) {
 	}
 	on := []string{"--worker=" + filepath.Join(bin, "qcity-p11"), "--softhsm-tokens", in("tokens"), "--token", "t", "--label", "k", "--pin", "file:" + in("pin")}
 	mustCommand(t, append([]string{"key", "generate", "--init", "--id", "01", "--so-pin", "file:" + in("pin")}, on...)...)
+	// A key whose record cannot be written, or would take another's place, is not made.
+	for _, record := range []string{in("pin"), in("nowhere/record.json")} {
+		if _, err := command(t, append([]string{"key", "generate", "--id", "02", "--record", record}, append(on, "--label", "second")...)...); err == nil {
+			t.Errorf("--record %s was taken", record)
+		}
+	}
+	if out := mustCommand(t, append([]string{"key", "list"}, slices.DeleteFunc(slices.Clone(on), func(arg string) bool { return arg == "--label" || arg == "k" })...)...); strings.Contains(out, "second") {
+		t.Errorf("a key without a record:\n%s", out)
+	}
 	out, err := command(t, append([]string{"key", "attest", "--root", in("root.pem")}, on...)...)
 	var status exitStatus
 	if out != ceremony.NoAttestation+"\n" || !errors.As(err, &status) || status != exitNotAttested {

@@ -196,6 +196,11 @@ aloud and let a second person compare them.`,
 			if err != nil || len(rawID) == 0 {
 				return fmt.Errorf("--id %q: want hexadecimal digits, two for each byte, for example 01", id)
 			}
+			if record != "" {
+				if err := placeForRecord(record); err != nil {
+					return err
+				}
+			}
 			var addresses *types.AddressVersions
 			if network != "" {
 				net, err := configs.LoadNetwork(network)
@@ -227,11 +232,9 @@ aloud and let a second person compare them.`,
 			}
 			r := ceremony.NewRecord(token.TokenRef, key)
 			if record != "" {
-				if err := durable.WriteFile(record, r.Encode(), 0o644); err != nil {
-					return err
-				}
+				err = durable.WriteFile(record, r.Encode(), 0o644)
 			}
-			return printKey(cmd.OutOrStdout(), r, addresses, asJSON)
+			return errors.Join(err, printKey(cmd.OutOrStdout(), r, addresses, asJSON))
 		},
 	}
 	f := c.Flags()
@@ -249,6 +252,17 @@ aloud and let a second person compare them.`,
 		must(c.MarkFlagRequired(name))
 	}
 	return c
+}
+
+// placeForRecord looks before there is a key, as no record can be made afterwards.
+func placeForRecord(file string) error {
+	if _, err := os.Lstat(file); err == nil {
+		return fmt.Errorf("%s exists: a record is never overwritten, choose another name for --record", file)
+	}
+	if _, err := os.Stat(filepath.Dir(file)); err != nil {
+		return fmt.Errorf("the folder for --record: %w", err)
+	}
+	return nil
 }
 
 // initToken initialises a blank token with both PINs.
