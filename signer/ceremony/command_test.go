@@ -2,11 +2,13 @@ package ceremony_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -132,5 +134,26 @@ func TestFailingTool(t *testing.T) {
 	}
 	if _, err := os.Stat(file + "$(exit 1);t"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestInterruptedTool: a tool that is at work on a device may end what it does.
+func TestInterruptedTool(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := syscall.Mkfifo(file+".on", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		_, _ = os.ReadFile(file + ".on") // until the tool is at work
+		cancel()
+	}()
+	script := `trap 'echo ended >"$1"; kill $!; exit 1' TERM; sleep 60 & echo >"$1.on"; wait`
+	if err := ceremony.RunTool(ctx, []string{"/bin/sh", "-c", script, "tool", "{file}"}, worker.TokenRef{}, file); !errors.Is(err, context.Canceled) {
+		t.Errorf("it says: %v", err)
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != "ended\n" {
+		t.Errorf("the tool was killed: %q, %v", got, err)
 	}
 }
