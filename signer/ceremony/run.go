@@ -149,9 +149,8 @@ func (c *Ceremony) position() (int, error) {
 	return next, nil
 }
 
-// lingerLimit is how long a worker of an interrupted run, or a tool that is asked to
-// end, is waited for. Both end by
-// themselves after what they are doing.
+// lingerLimit is how long a worker of an interrupted run, or a tool that was asked to
+// end, is waited for. Both end by themselves after what they are doing.
 const lingerLimit = 90 * time.Second
 
 func (c *Ceremony) open(ctx context.Context) error {
