@@ -228,7 +228,9 @@ func printProbe(out io.Writer, report *conformance.Report, profile conformance.P
 	if old != nil {
 		profile = *old // its hash is the file's
 	}
-	fmt.Fprintf(&b, "profile of %s %s, SHA-256 %s\n", profile.Manufacturer, profile.Model, profile.Hash())
+	if report.LoginFailed == "" {
+		fmt.Fprintf(&b, "profile of %s %s, SHA-256 %s\n", profile.Manufacturer, profile.Model, profile.Hash())
+	}
 	switch {
 	case old != nil && len(drift) == 0:
 		fmt.Fprintf(&b, "all answers are those of %s\n", file)
