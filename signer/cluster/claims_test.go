@@ -458,6 +458,7 @@ func TestOpenClaimsEndAtTheFloor(t *testing.T) {
 		}
 	}
 	mustClaim(t, other, k.Block(30, 0))
+	mustClaim(t, other, change(k, 1, 1)) // a floor is a height, no number of a set
 }
 
 // TestFloorGone: a floor that this box has seen is as little to be forgotten as a claim,
@@ -478,6 +479,50 @@ func TestFloorGone(t *testing.T) {
 	for _, c := range []cluster.Claim{k.Block(100, 0), k.Vote(90, 110, 0)} {
 		if _, err := start(t, k, f, &cluster.Disk{}).Claim(t.Context(), c); !errors.Is(err, cluster.ErrConflict) {
 			t.Errorf("a %s below the floor of before: %v", c.Kind, err)
+		}
+	}
+}
+
+// TestFloorBroughtBack: joining anew brings back the floor that this box has seen, beside
+// a claim that is still there as beside one that is gone, too.
+func TestFloorBroughtBack(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
+		keys := maps.Clone(f.keys)
+		mustClaim(t, start(t, k, f, disk), k.Block(10, 0))
+		if !gone {
+			keys = maps.Clone(f.keys)
+		}
+		rejoin(t, k, f, disk, cluster.Past{Floor: 100})
+		f.keys, f.rev = keys, f.rev+1000
+		rejoin(t, k, f, disk, cluster.Past{})
+		for _, c := range []cluster.Claim{k.Block(100, 0), k.Vote(90, 110, 0)} {
+			if _, err := start(t, k, f, &cluster.Disk{}).Claim(t.Context(), c); !errors.Is(err, cluster.ErrConflict) {
+				t.Errorf("claim gone %v: a %s below the floor of before: %v", gone, c.Kind, err)
+			}
+		}
+	}
+}
+
+// TestSealRefused: what lost, or does not verify, is not stored as a seal.
+func TestSealRefused(t *testing.T) {
+	k, f := clustertest.NewKey(), newFake()
+	b := start(t, k, f, &cluster.Disk{})
+	won, lost := k.Block(10, 0), k.Block(10, 1)
+	mustClaim(t, b, won)
+	var conflict *cluster.Conflict
+	if sig, err := clustertest.Seal(t.Context(), b, k, lost); !errors.As(err, &conflict) || conflict.Winner != won.Digest || sig != [64]byte{} {
+		t.Errorf("of what lost: %x, %v", sig, err)
+	}
+	if sig, err := b.Seal(t.Context(), won, k.Sign(lost.Digest)); !errors.Is(err, cluster.ErrMisconfigured) || sig != [64]byte{} {
+		t.Errorf("over something else: %x, %v", sig, err)
+	}
+	if sig, err := clustertest.Seal(t.Context(), b, k, k.Block(20, 0)); !errors.Is(err, cluster.ErrMisconfigured) || sig != [64]byte{} {
+		t.Errorf("of what was not claimed: %x, %v", sig, err)
+	}
+	for name := range f.keys {
+		if strings.HasSuffix(name, "/seal") {
+			t.Errorf("%s was written", name)
 		}
 	}
 }
@@ -507,12 +552,23 @@ func TestJoinBringsSeals(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.keys, f.rev = old, f.rev+1000
-	rejoin(t, k, f, disk, cluster.Past{Seal: func(of cluster.Claim) *[64]byte {
-		if of == c {
-			return &released
-		}
-		return nil
-	}})
+	bad := k.Sign(k.Block(10, 1).Digest)
+	brings := func(sig *[64]byte) cluster.Past {
+		return cluster.Past{Seal: func(of cluster.Claim) *[64]byte {
+			if of == c {
+				return sig
+			}
+			return nil
+		}}
+	}
+	before := disk.Data
+	if err := cluster.Rejoin(t.Context(), config(k), f, disk, brings(&bad)); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("a signature over something else: %v", err)
+	}
+	if string(disk.Data) != string(before) {
+		t.Error("a join that failed changed the pin")
+	}
+	rejoin(t, k, f, disk, brings(&released))
 	if seal, err := other.Claim(t.Context(), c); err != nil || seal == nil || *seal != released {
 		t.Errorf("%v, %v", seal, err)
 	}

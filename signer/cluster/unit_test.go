@@ -134,6 +134,18 @@ func TestPinNeverSinks(t *testing.T) {
 	}
 }
 
+// TestPinIsClosed: whoever takes the lock after us finds nothing written later.
+func TestPinIsClosed(t *testing.T) {
+	p := newPin(filepath.Join(t.TempDir(), "pin"), state{Network: types.Hash{7}})
+	p.close()
+	if err := p.save(); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(p.path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file was written: %v", err)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	for version, want := range map[string]string{
 		"3.3.27": "refuse", "3.4.23": "refuse", "3.4.31": "refuse", "3.5.0": "refuse", "3.5.2": "refuse",
