@@ -261,13 +261,14 @@ func (l *loop) event(now int64, ev *unix.EpollEvent) {
 		return
 	}
 	if l.fds[i] >= 0 && ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		l.read(now, i)
+		l.read(now, i, ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
 	}
 }
 
 // read takes what is there. A read that does not fill the buffer emptied the
-// socket; what comes later makes another event.
-func (l *loop) read(now int64, i int) {
+// socket, and what comes later makes another event; but not an end that came
+// with this one.
+func (l *loop) read(now int64, i int, ends bool) {
 	c := &l.sq.conns[i]
 	for {
 		n, stamp, err := l.in.read(int(l.fds[i]))
@@ -300,7 +301,7 @@ func (l *loop) read(now int64, i int) {
 			l.sq.deafLocal[localAddr(int(l.fds[i]))] = true
 			return
 		}
-		if l.fds[i] < 0 || n < len(l.in.buf) {
+		if l.fds[i] < 0 || n < len(l.in.buf) && !ends {
 			return
 		}
 		now = clock()

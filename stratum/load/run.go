@@ -100,7 +100,7 @@ func (r *run) measure(ctx context.Context, pool processes) (*Result, error) {
 
 	res.Complete = r.storm(ctx)
 	u.stormed = pool.usage()
-	res.Complete = res.Complete && wait(ctx, pauseAfterStorm)
+	res.Complete = res.Complete && wait(ctx, r.cfg.pause)
 	u.rested = pool.usage()
 	r.enter(phaseHold)
 	if res.Complete && r.cfg.Duration > 0 {
@@ -170,9 +170,6 @@ func (r *run) storm(ctx context.Context) bool {
 	}
 	return true
 }
-
-// pauseAfterStorm lets the pool come to rest before its memory is read.
-const pauseAfterStorm = time.Second
 
 // hold measures broadcasts and shares, and reports whether it came to its end.
 func (r *run) hold(ctx context.Context) bool {
