@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"sync"
 	"time"
 
 	"qcitycoin.org/qcity/miner/work"
@@ -13,20 +14,44 @@ type template struct {
 	*work.Job
 	body    []byte  // the shared middle of mining.notify
 	network float64 // difficulty of a block
+
+	mu   sync.Mutex
+	aims map[float64]*aim // by difficulty
+}
+
+// aim is a share difficulty of a template: most sessions have one of few.
+type aim struct {
+	difficulty float64
+	target     work.Target
+}
+
+// maxAims bounds what miners who ask for odd difficulties may make a template remember.
+const maxAims = 1024
+
+func (t *template) aim(difficulty float64) *aim {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := t.aims[difficulty]
+	if a == nil {
+		a = &aim{difficulty: difficulty, target: stratum.ShareTarget(difficulty, t.Target)}
+		if len(t.aims) < maxAims {
+			t.aims[difficulty] = a
+		}
+	}
+	return a
 }
 
 func newTemplate(job *work.Job) *template {
-	return &template{Job: job, body: stratum.AppendNotifyBody(nil, job), network: job.Target.Difficulty()}
+	return &template{Job: job, body: stratum.AppendNotifyBody(nil, job), network: job.Target.Difficulty(), aims: map[float64]*aim{}}
 }
 
 // sentJob is one mining.notify as a session got it. Its target never changes:
 // a later retarget cannot turn its shares into rejects.
 type sentJob struct {
-	id         uint32
-	ntime      uint32
-	difficulty float64
-	target     work.Target
-	tpl        *template
+	id    uint32
+	ntime uint32
+	aim   *aim
+	tpl   *template
 }
 
 // jobRing remembers the newest jobs of one session.
@@ -97,11 +122,10 @@ func (s *session) compose(now time.Time) {
 		s.vardiff.Restart(now)
 	}
 	job := sentJob{
-		id:         s.srv.nextJob.Add(1),
-		ntime:      s.jobTime(now, tpl),
-		difficulty: d,
-		target:     stratum.ShareTarget(d, tpl.Target),
-		tpl:        tpl,
+		id:    s.srv.nextJob.Add(1),
+		ntime: s.jobTime(now, tpl),
+		aim:   tpl.aim(d),
+		tpl:   tpl,
 	}
 	clean := !s.working || s.last.tpl.PrevBlock != tpl.PrevBlock
 	s.outBuf(stratum.AppendNotify(s.buf(), job.id, tpl.body, job.ntime, clean))
@@ -126,12 +150,12 @@ func (s *session) jobTime(now time.Time, tpl *template) uint32 {
 // to this job, because devices apply set_difficulty at once, with the next job
 // or only with the next block. Such a share counts only for what it proves.
 func (s *session) credit(now time.Time, job *sentJob, hash [32]byte) float64 {
-	if job.target.Met(hash) {
-		return job.difficulty
+	if job.aim.target.Met(hash) {
+		return job.aim.difficulty
 	}
 	best := 0.0
 	try := func(d float64) {
-		if d > best && d < job.difficulty {
+		if d > best && d < job.aim.difficulty {
 			if t := work.TargetFromDifficulty(d); t.Met(hash) {
 				best = d
 			}

@@ -38,7 +38,7 @@ func (s *session) share(id stratum.Raw, params []stratum.Raw) {
 	if no == nil {
 		// Before any test that could lose a block.
 		if share.Block = s.srv.tryBlock(s, &c); share.Block {
-			share.Difficulty = c.job.difficulty
+			share.Difficulty = c.job.aim.difficulty
 		} else {
 			share.Difficulty, no = s.assess(now, &c)
 		}
@@ -215,7 +215,7 @@ func (s *session) assess(now time.Time, c *candidate) (float64, *refusal) {
 	s.mu.Unlock()
 	if credit == 0 {
 		return 0, refuseShare(pool.LowDifficulty, stratum.CodeLowDifficulty, "low difficulty share: %s of %s",
-			stratum.AppendDifficulty(nil, stratum.HashDifficulty(c.hash)), stratum.AppendDifficulty(nil, job.difficulty))
+			stratum.AppendDifficulty(nil, stratum.HashDifficulty(c.hash)), stratum.AppendDifficulty(nil, job.aim.difficulty))
 	}
 	return credit, nil
 }
