@@ -39,9 +39,10 @@ func NewLineReader(r io.Reader, limit int) *LineReader {
 // Unread returns what was read and not yet returned as a line.
 func (l *LineReader) Unread() []byte { return l.buf[l.start:l.end] }
 
-// Push makes b, which somebody else read, the first input. Call it before reading.
+// Push makes b, which somebody else read, the first input and its memory the
+// reader's own. Call it before reading.
 func (l *LineReader) Push(b []byte) {
-	l.buf = append(l.buf[:0], b...)
+	l.buf = b[:cap(b)]
 	l.start, l.end = 0, len(b)
 }
 

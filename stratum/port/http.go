@@ -43,11 +43,12 @@ var upgrader = websocket.Upgrader{
 }
 
 // openHTTP reads a request head and makes the connection a WebSocket, or answers.
-func (c *Conn) openHTTP(limit int) error {
+func (o *Opened) openHTTP(limit int) error {
 	// The reader may take more than the head; that belongs to the stream.
-	in := bufio.NewReaderSize(io.LimitReader(c, maxHead), readSize)
+	stream := &replay{o.Conn, o.First}
+	in := bufio.NewReaderSize(io.LimitReader(stream, maxHead), readSize)
 	r, err := http.ReadRequest(in)
-	w := &response{conn: c.Conn, header: http.Header{}}
+	w := &response{conn: o.Conn, header: http.Header{}}
 	var timeout net.Error
 	switch {
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -68,18 +69,17 @@ func (c *Conn) openHTTP(limit int) error {
 		return ErrHTTP
 	}
 	early, _ := in.Peek(in.Buffered()) // frames sent without waiting for the answer
-	w.conn = &frames{replay{Conn: c.Conn, first: append(early[:len(early):len(early)], c.first...)}}
+	stream.first = append(early[:len(early):len(early)], stream.first...)
+	w.conn = &frames{stream}
 	ws, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrHTTP, err)
 	}
-	c.first = nil
-	c.Conn = newStream(c.Conn, ws, limit)
-	if c.Kind == TLS {
-		c.Kind = TLSWebSocket
-	} else {
-		c.Kind = WebSocket
+	kind := WebSocket
+	if o.Kind == TLS {
+		kind = TLSWebSocket
 	}
+	*o = Opened{Conn: newStream(o.Conn, ws, limit), Kind: kind}
 	return nil
 }
 

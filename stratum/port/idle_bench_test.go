@@ -7,7 +7,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
-	"time"
+
+	"qcitycoin.org/qcity/stratum"
 )
 
 const idleConns = 1000
@@ -36,7 +37,7 @@ func BenchmarkIdle(b *testing.B) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			for b.Loop() {
-				benchmarkIdle(b, Config{TLS: secure, Deadline: time.Now().Add(time.Minute)}, bench.wrap, bench.say)
+				benchmarkIdle(b, Config{TLS: secure}, bench.wrap, bench.say)
 			}
 		})
 	}
@@ -78,20 +79,20 @@ func benchmarkIdle(b *testing.B, cfg Config, wrap func(net.Conn) net.Conn, say s
 	for i, socket := range sockets {
 		ready.Add(1)
 		ended.Go(func() {
-			c, err := Open(socket, cfg)
+			o, err := Open(socket, cfg)
 			if err != nil {
 				b.Error(err)
 				return
 			}
-			line := make([]byte, 512)
+			in := stratum.NewLineReader(o.Conn, 0)
+			in.Push(o.First)
+			o.First = nil
 			for {
-				n, err := c.Read(line)
+				line, err := in.ReadLine()
 				if err != nil {
 					return
 				}
-				if line[n-1] == '\n' {
-					_, _ = c.Write(line[:n])
-				}
+				_, _ = o.Conn.Write(append(line, '\n'))
 			}
 		})
 		// The client's side is gone before anything is measured, but for its socket.

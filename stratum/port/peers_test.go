@@ -30,12 +30,11 @@ func listen(t *testing.T, cfg Config) string {
 				return
 			}
 			go func() {
-				cfg := cfg
-				cfg.Deadline = time.Now().Add(30 * time.Second)
-				c, err := Open(socket, cfg)
-				defer c.HangUp(time.Second)
-				for in := bufio.NewScanner(c); err == nil && in.Scan() && in.Text() != "bye"; {
-					_, _ = fmt.Fprintf(c, "%v %s\n", c.Kind, in.Text())
+				_ = socket.SetDeadline(time.Now().Add(30 * time.Second))
+				o, err := Open(socket, cfg)
+				defer HangUp(o.Conn, time.Second)
+				for in := bufio.NewScanner(whole(o)); err == nil && in.Scan() && in.Text() != "bye"; {
+					_, _ = fmt.Fprintf(o.Conn, "%v %s\n", o.Kind, in.Text())
 				}
 			}()
 		}

@@ -120,7 +120,7 @@ func (s *stream) goodbye(deadline time.Time) {
 // frames is the connection as the WebSocket library sees it. The library sets
 // write deadlines before every write, and none means "never": those of the
 // caller of Write have to stay.
-type frames struct{ replay }
+type frames struct{ *replay }
 
 func (*frames) SetDeadline(time.Time) error { return nil }
 

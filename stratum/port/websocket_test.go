@@ -107,10 +107,11 @@ func TestLinesAreMessages(t *testing.T) {
 			want = append(want, line)
 		}
 		s := cut(upgrade(""))
-		c, err := Open(s, Config{})
+		o, err := Open(s, Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
+		c := o.Conn
 		s.written.Reset()
 		for rest := text.String(); rest != ""; {
 			n := rapid.IntRange(1, len(rest)).Draw(t, "piece")
@@ -224,7 +225,7 @@ func TestHangUp(t *testing.T) {
 	c := <-server
 	go func() {
 		_, _ = io.WriteString(c, "last\n")
-		c.HangUp(time.Second)
+		HangUp(c.Conn, time.Second)
 	}()
 	if text, err := io.ReadAll(client); err != nil || string(text) != "\x81\x05last\n\x88\x02\x03\xe8" {
 		t.Errorf("%q, %v", text, err)
@@ -235,7 +236,7 @@ func TestHangUp(t *testing.T) {
 // any other connection.
 func TestWebSocketDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client, server := dial(t, Config{Deadline: time.Now().Add(time.Minute)})
+		client, server := dial(t, Config{})
 		_, _ = io.WriteString(client, upgrade(""))
 		_, _ = io.ReadFull(client, make([]byte, len(accepted)))
 		c := <-server
