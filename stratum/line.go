@@ -46,17 +46,6 @@ func (l *LineReader) Push(b []byte) {
 	l.start, l.end = 0, len(b)
 }
 
-// First waits for the next byte and returns it without consuming it. Servers
-// use it to tell protocols apart without waiting for a line end.
-func (l *LineReader) First() (byte, error) {
-	for l.start == l.end {
-		if err := l.fill(); err != nil {
-			return 0, err
-		}
-	}
-	return l.buf[l.start], nil
-}
-
 // ReadLine returns the next line that is not blank, without its line end and
 // surrounding blanks. The slice is valid until the next call. A last line
 // without line end is not returned: it may have been cut.
