@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"time"
 
@@ -14,6 +15,9 @@ type Config struct {
 	// told so and closed. Default 10,000. There is no limit per address: rental
 	// services put thousands of miners behind one.
 	MaxSessions int
+	// TLS serves clients that begin with a TLS handshake, on the same port. Nil
+	// closes them at once: some try without TLS then.
+	TLS *tls.Config
 	// LineLimit is the longest line read, in bytes. Default 8192.
 	LineLimit int
 	// JunkLines is the number of unreadable lines that closes a connection. Default 5.

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/pool"
@@ -35,6 +37,7 @@ type Server struct {
 	solved   *pool.Seen // headers already given to the submitter
 	buffers  sync.Pool  // *[]byte for output
 	blockCtx context.Context
+	noise    rate.Sometimes // how often refused Stratum V2 clients are worth a line
 
 	wg       sync.WaitGroup
 	mu       sync.Mutex // locked before any session's
@@ -62,6 +65,7 @@ func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit
 		solved:   pool.NewSeen(2048),
 		sessions: map[*session]struct{}{},
 		prefixes: newPrefixes(time.Now(), books),
+		noise:    rate.Sometimes{Interval: time.Minute},
 		stop:     make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.buffers.New = func() any { b := make([]byte, 0, 2048); return &b }
@@ -193,7 +197,7 @@ func (s *Server) closeAll() {
 	defer s.mu.Unlock()
 	s.stopping = true
 	for ses := range s.sessions {
-		_ = ses.conn.Close()
+		_ = ses.socket.Close()
 	}
 }
 
