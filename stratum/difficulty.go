@@ -35,6 +35,23 @@ func PowerOfTwoBelow(d float64) float64 {
 	return math.Ldexp(1, exp-1)
 }
 
+// niceDifficulty returns the difficulty nearest to d (d > 0, finite) in steps of
+// a quarter of a power of two, and from 1 up an integer: at most 12 % away (41 %
+// between 1 and 2, 22 % between 2 and 3), and a float64 or a 32-bit integer
+// divides the difficulty-1 target by it without a surprise.
+func niceDifficulty(d float64) float64 {
+	frac, exp := math.Frexp(d) // d = frac·2^exp, ½ ≤ frac < 1
+	low := math.Ldexp(math.Floor(frac*8)/8, exp)
+	high := math.Ldexp(math.Floor(frac*8)/8+0.125, exp)
+	if low >= 1 {
+		low, high = math.Floor(low), math.Ceil(high)
+	}
+	if d*d > low*high {
+		return high
+	}
+	return low
+}
+
 // ShareDifficulty returns the difficulty to announce to a client that should
 // work at want when a block needs network: never harder than a block. It rounds
 // down to a power of two then, so that a slowly drifting network difficulty
