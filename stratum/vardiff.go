@@ -126,6 +126,24 @@ func (v *Vardiff) Suit(now time.Time, start, floor float64) bool {
 	return v.set(now, d)
 }
 
+// VardiffState is a controller on its way to another process.
+type VardiffState struct {
+	Current, Floor float64
+	Pinned         bool
+	Since          time.Time
+	Sum            float64
+}
+
+// State returns what ResumeVardiff goes on with.
+func (v *Vardiff) State() VardiffState {
+	return VardiffState{v.current, v.floor, v.pinned, v.since, v.sum}
+}
+
+// ResumeVardiff goes on where another controller stopped; cfg must have passed Check.
+func ResumeVardiff(cfg VardiffConfig, s VardiffState) Vardiff {
+	return Vardiff{cfg: cfg, current: s.Current, floor: s.Floor, pinned: s.Pinned, since: s.Since, sum: s.Sum}
+}
+
 // Difficulty is the difficulty the session should work at now.
 func (v *Vardiff) Difficulty() float64 { return v.current }
 

@@ -41,6 +41,12 @@ type Server struct {
 	sessions map[*session]struct{}
 	prefixes prefixes
 	stopping bool
+
+	handing atomic.Bool   // Run ends without closing connections
+	stop    chan struct{} // closed by HandOver
+	ended   chan struct{} // closed when Run has ended
+	handed  *Handover
+	handErr error
 }
 
 // New makes a server for the miners that connect to ln, which the server
@@ -56,6 +62,7 @@ func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit
 		solved:   pool.NewSeen(2048),
 		sessions: map[*session]struct{}{},
 		prefixes: newPrefixes(),
+		stop:     make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.buffers.New = func() any { b := make([]byte, 0, 2048); return &b }
 	s.nextJob.Store(rand.Uint32())
@@ -63,24 +70,50 @@ func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit
 }
 
 // Run serves until ctx ends (then it returns nil) or the listener fails. It
-// returns when every connection is closed and every block candidate delivered.
+// returns when every connection is closed, or handed over, and every block
+// candidate delivered.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.blockCtx = context.WithoutCancel(ctx) // a solved header outlives the shutdown
-	stop := context.AfterFunc(ctx, func() { _ = s.ln.Close() })
+	defer close(s.ended)
+	stop := context.AfterFunc(ctx, s.stopAccepting)
 	defer stop()
 	var watchers sync.WaitGroup
 	watchers.Go(func() { s.watchFeed(ctx) })
 	watchers.Go(func() { s.tick(ctx) })
+	watchers.Go(func() {
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	for _, ses := range s.all() { // adopted
+		s.start(ses)
+	}
 
 	err := s.accept(ctx)
 	cancel()
-	_ = s.ln.Close()
 	watchers.Wait()
+	if s.handing.Load() {
+		s.freeze()
+		s.wg.Wait()
+		s.handed, s.handErr = s.collect()
+	}
+	_ = s.ln.Close()
 	s.closeAll()
 	s.wg.Wait()
 	return err
+}
+
+// stopAccepting ends accept; a listener that is handed over stays open.
+func (s *Server) stopAccepting() {
+	if ln, ok := s.ln.(interface{ SetDeadline(time.Time) error }); ok && s.handing.Load() {
+		_ = ln.SetDeadline(time.Unix(1, 0))
+		return
+	}
+	_ = s.ln.Close()
 }
 
 // accept takes connections until the listener is closed. Running out of file
@@ -117,7 +150,6 @@ func (s *Server) admit(conn net.Conn) {
 	full, stopping := len(s.sessions) >= s.cfg.MaxSessions, s.stopping
 	if !full && !stopping {
 		s.sessions[ses] = struct{}{}
-		s.wg.Add(1)
 	}
 	s.mu.Unlock()
 	if full || stopping {
@@ -127,18 +159,23 @@ func (s *Server) admit(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	go func() {
-		defer s.wg.Done()
-		ses.run()
-		s.leave(ses)
-	}()
+	s.start(ses)
+}
+
+// start serves a session in a goroutine of its own.
+func (s *Server) start(ses *session) {
+	s.wg.Go(func() {
+		if ended := ses.run(); ended {
+			s.leave(ses)
+		}
+	})
 }
 
 // leave removes a session and keeps its place for the miner's return.
 func (s *Server) leave(ses *session) {
 	ses.mu.Lock()
 	subscribed, e1, workers := ses.subscribed, ses.extranonce1, ses.workers
-	was := parked{closed: time.Now(), difficulty: ses.vardiff.Difficulty(), jobs: ses.jobs, last: ses.last}
+	was := ses.parked(time.Now())
 	ses.mu.Unlock()
 	for _, w := range workers {
 		s.books.Close(w)

@@ -68,29 +68,48 @@ func newSession(srv *Server, conn net.Conn, now time.Time) *session {
 	}
 }
 
-// run reads until the connection ends.
-func (s *session) run() {
+// run reads until the connection ends; it returns false when the session goes
+// on in another process instead.
+func (s *session) run() (ended bool) {
 	err := s.read()
+	if errors.Is(err, errHandedOver) {
+		return false
+	}
 	s.srv.log.Debug("stratum: connection ended", "remote", s.remote, "why", err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing, s.jobDue = true, false
 	s.write()
+	return true
 }
 
 // errDone ends a session whose last words are already queued.
 var errDone = errors.New("closed by this server")
 
+// errHandedOver ends a session's goroutines here; the connection lives on.
+var errHandedOver = errors.New("handed over to another process")
+
 func (s *session) read() error {
-	_ = s.conn.SetReadDeadline(s.connected.Add(s.srv.cfg.SubscribeTimeout))
+	if !s.subscribed {
+		_ = s.conn.SetReadDeadline(s.connected.Add(s.srv.cfg.SubscribeTimeout))
+	}
+	s.greet()
+	if s.srv.handing.Load() { // set before the deadline that wakes a reader
+		return errHandedOver
+	}
 	// Told by the first byte, because a TLS hello need not hold a line end:
 	// bfgminer probes for TLS and waits.
 	if first, err := s.lines.First(); err == nil && first == tlsHandshake {
 		return errors.New("the client speaks TLS, which this port does not")
 	}
 	for {
+		if s.srv.handing.Load() {
+			return errHandedOver
+		}
 		line, err := s.lines.ReadLine()
 		switch {
+		case err != nil && s.srv.handing.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+			return errHandedOver
 		case errors.Is(err, stratum.ErrLineTooLong):
 			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeOther, "%v", err))
 			return err
@@ -110,6 +129,13 @@ func (s *session) read() error {
 	}
 }
 
+// greet says what an adopted session still owes.
+func (s *session) greet() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write()
+}
+
 // pace starts writing when a burst of requests is answered, and holds the
 // reader back while the client does not take its answers.
 func (s *session) pace() error {
@@ -124,8 +150,11 @@ func (s *session) pace() error {
 		}
 		closing := s.closing
 		s.mu.Unlock()
-		if closing {
+		switch {
+		case closing:
 			return errDone
+		case s.srv.handing.Load():
+			return errHandedOver
 		}
 		if pending < maxPending {
 			return nil
@@ -275,7 +304,14 @@ func (s *session) drain() {
 		}
 		s.mu.Unlock()
 		_ = s.conn.SetWriteDeadline(now.Add(s.srv.cfg.WriteTimeout))
-		_, err := s.conn.Write(*buf)
+		n := 0
+		var err error
+		if !s.srv.handing.Load() { // set before the deadline that wakes a writer
+			n, err = s.conn.Write(*buf)
+		}
+		if s.srv.handing.Load() && s.keep((*buf)[n:]) {
+			return
+		}
 		s.srv.recycle(buf)
 		if err != nil {
 			s.abandon(err)
@@ -283,6 +319,26 @@ func (s *session) drain() {
 		}
 		s.signal()
 	}
+}
+
+// keep puts back what was not written, for the process that goes on with this
+// session; it returns false for one that is ending.
+func (s *session) keep(rest []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	if later := s.out; later != nil {
+		rest = append(append([]byte(nil), rest...), *later...)
+	}
+	s.out = nil
+	if len(rest) > 0 {
+		s.outBuf(append(s.buf(), rest...))
+	}
+	s.writing = false
+	s.signal()
+	return true
 }
 
 // hangUp closes the connection after the last words. Closing a TCP socket with
