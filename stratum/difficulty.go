@@ -83,18 +83,24 @@ func HashDifficulty(hash [32]byte) float64 {
 	return math.Ldexp(0xffff, 208) / n
 }
 
-// PasswordDifficulty finds a difficulty in a worker's password: "d=1024" or
-// "diff=1024", alone or among parts separated by commas, semicolons or blanks.
-func PasswordDifficulty(password []byte) (float64, bool) {
-	parts := bytes.FieldsFunc(password, func(r rune) bool { return r == ',' || r == ';' || r == ' ' })
-	for _, part := range parts {
+// PasswordDifficulty finds what a worker's password asks for: "d=1024" or
+// "diff=1024" fixes the difficulty, "md=1024" sets the least one; alone or among
+// parts separated by commas, semicolons or blanks. Zero: not asked for.
+func PasswordDifficulty(password []byte) (fixed, least float64) {
+	for part := range bytes.FieldsFuncSeq(password, func(r rune) bool { return r == ',' || r == ';' || r == ' ' }) {
 		name, value, _ := bytes.Cut(part, []byte("="))
-		if !bytes.EqualFold(name, []byte("d")) && !bytes.EqualFold(name, []byte("diff")) {
+		wish := &fixed
+		switch {
+		case bytes.EqualFold(name, []byte("d")), bytes.EqualFold(name, []byte("diff")):
+		case bytes.EqualFold(name, []byte("md")):
+			wish = &least
+		default:
 			continue
 		}
-		if d, err := strconv.ParseFloat(string(value), 64); err == nil {
-			return CleanDifficulty(d)
+		d, err := strconv.ParseFloat(string(value), 64)
+		if d, ok := CleanDifficulty(d); ok && err == nil && *wish == 0 {
+			*wish = d
 		}
 	}
-	return 0, false
+	return fixed, least
 }

@@ -96,20 +96,20 @@ func NewVardiff(cfg VardiffConfig, now time.Time) Vardiff {
 type VardiffState struct {
 	Current, Floor, Least float64 // Least: the device's own minimum, see Device
 	Pinned, Settled       bool
-	Since                 time.Time
+	Since, Heard          time.Time
 	Sum                   float64
 }
 
 // State returns what ResumeVardiff goes on with.
 func (v *Vardiff) State() VardiffState {
-	return VardiffState{v.current, v.floor, v.cfg.Min, v.pinned, !v.seeking, v.since, v.sum}
+	return VardiffState{v.current, v.floor, v.cfg.Min, v.pinned, !v.seeking, v.since, v.heard, v.sum}
 }
 
 // ResumeVardiff goes on where another controller stopped; cfg must have passed Check.
 func ResumeVardiff(cfg VardiffConfig, s VardiffState) Vardiff {
 	cfg.Min = min(max(cfg.Min, s.Least), cfg.Max)
 	return Vardiff{
-		cfg: cfg, current: s.Current, floor: s.Floor, pinned: s.Pinned, seeking: !s.Settled, since: s.Since, heard: s.Since, sum: s.Sum,
+		cfg: cfg, current: s.Current, floor: s.Floor, pinned: s.Pinned, seeking: !s.Settled, since: s.Since, heard: s.Heard, sum: s.Sum,
 	}
 }
 
@@ -124,24 +124,6 @@ func (v *Vardiff) Suit(now time.Time, start, floor float64) bool {
 		d = start
 	}
 	return v.set(now, d)
-}
-
-// VardiffState is a controller on its way to another process.
-type VardiffState struct {
-	Current, Floor float64
-	Pinned         bool
-	Since          time.Time
-	Sum            float64
-}
-
-// State returns what ResumeVardiff goes on with.
-func (v *Vardiff) State() VardiffState {
-	return VardiffState{v.current, v.floor, v.pinned, v.since, v.sum}
-}
-
-// ResumeVardiff goes on where another controller stopped; cfg must have passed Check.
-func ResumeVardiff(cfg VardiffConfig, s VardiffState) Vardiff {
-	return Vardiff{cfg: cfg, current: s.Current, floor: s.Floor, pinned: s.Pinned, since: s.Since, sum: s.Sum}
 }
 
 // Difficulty is the difficulty the session should work at now.
