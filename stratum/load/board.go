@@ -18,11 +18,10 @@ type Tip struct {
 	Nano int64
 }
 
-// A broadcast is waited for so long; and so long for word of its tip's change,
-// which travels on another way.
 const (
-	settleTime  = 10 * time.Second
-	tipLateness = 200 * time.Millisecond
+	settleTime  = 10 * time.Second       // a broadcast is waited for so long
+	tipLateness = 200 * time.Millisecond // word of its tip's change travels on another way
+	lastGrace   = time.Second            // a broadcast the run ends in had no chance before
 )
 
 // cast is one broadcast: the arrivals of the first job on a new tip.
@@ -80,11 +79,11 @@ func (b *board) arrived(key uint64, prev []byte, now int64) {
 func (b *board) find(key uint64, prev []byte, now int64) *cast {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.counts {
-		return nil
-	}
 	if i := slices.IndexFunc(b.open, func(c *cast) bool { return c.key == key }); i >= 0 {
 		return b.open[i]
+	}
+	if !b.counts {
+		return nil
 	}
 	expected := int(b.listening.Load())
 	c := &cast{key: key, prev: string(prev), expected: expected, times: make([]int64, 0, expected+expected/64), first: now}
@@ -110,19 +109,23 @@ func (b *board) tip(t Tip) {
 }
 
 // settle counts the broadcasts that are complete or have had their time; with
-// end, all of them. It reports whether any is still open.
+// end, all that had lastGrace, and drops the others. It reports whether any is
+// still open.
 func (b *board) settle(now int64, end bool) (open bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open = slices.DeleteFunc(b.open, func(c *cast) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		age := now - c.first
-		if !end && (age < int64(tipLateness) || len(c.times) < c.expected && age < int64(settleTime)) {
+		age, complete := time.Duration(now-c.first), len(c.times) >= c.expected
+		switch {
+		case end && !complete && age < lastGrace:
+		case end, age >= settleTime, complete && age >= tipLateness:
+			b.count(c)
+		default:
 			return false
 		}
 		c.over = true
-		b.count(c)
 		return true
 	})
 	return len(b.open) > 0

@@ -35,7 +35,7 @@ type loop struct {
 	blocked []bool  // has output that the socket did not take
 	started int
 	events  []unix.EpollEvent
-	buf     []byte
+	in      *receiver
 	sources *sources
 	probed  int64
 	swept   bool
@@ -59,7 +59,7 @@ func startLoops(r *run, wg *sync.WaitGroup) error {
 		}
 		l := &loop{
 			sq: newSquad(r, numbers), ep: ep, fds: make([]int32, len(numbers)), blocked: make([]bool, len(numbers)),
-			events: make([]unix.EpollEvent, 128), buf: make([]byte, 64<<10), sources: src,
+			events: make([]unix.EpollEvent, 128), in: newReceiver(), sources: src,
 		}
 		for i := range l.fds {
 			l.fds[i] = -1
@@ -188,6 +188,7 @@ func (l *loop) dial(c *conn) (fd int, err error) {
 		return -1, err
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	stampArrivals(fd)
 	if c.deaf {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, deafBuffer)
 	}
@@ -257,7 +258,7 @@ func (l *loop) event(now int64, ev *unix.EpollEvent) {
 func (l *loop) read(now int64, i int) {
 	c := &l.sq.conns[i]
 	for {
-		n, err := unix.Read(int(l.fds[i]), l.buf)
+		n, stamp, err := l.in.read(int(l.fds[i]))
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -270,16 +271,20 @@ func (l *loop) read(now int64, i int) {
 			l.end(now, i, c.state.during(reasonClosed))
 			return
 		}
-		c.feed(now, l.buf[:n])
+		if stamp > 0 {
+			l.sq.lag.add(clock() - stamp)
+			now = stamp
+		}
+		c.feed(now, l.in.buf[:n])
 		if c.state == closed { // for a reason of the conversation
 			l.close(i)
 			return
 		}
-		l.sq.refill(now, c)
+		l.sq.refill(c)
 		if c.out != nil && !l.blocked[i] {
 			l.flush(now, i)
 		}
-		if l.fds[i] < 0 || n < len(l.buf) || c.deaf && c.state == holding {
+		if l.fds[i] < 0 || n < len(l.in.buf) || c.deaf && c.state == holding {
 			return
 		}
 		now = clock()

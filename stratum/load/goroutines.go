@@ -158,7 +158,7 @@ func (t *teller) run(ctx context.Context, places chan struct{}) {
 		if err != nil && c.state != closed && r.phase.Load() != phaseEnd {
 			c.fail(now, c.state.during(reasonOf(err)))
 		}
-		c.sq.refill(now, c)
+		c.sq.refill(c)
 		state, write := c.state, c.out != nil
 		c.sq.mu.Unlock()
 		if err != nil || state == closed {

@@ -33,8 +33,6 @@ type run struct {
 	begun, settled, failed, holdingNow, lost atomic.Int64
 	listening, deaf                          atomic.Int64
 	last                                     atomic.Int64 // the latest first job
-	kernelClock                              atomic.Bool
-	stormOver                                chan struct{}
 }
 
 // clock is the time in Unix nanoseconds: the tool, the kernel's stamps and
@@ -55,7 +53,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := needFiles(cfg.Connections + 64); err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, remote: remote, stormOver: make(chan struct{})}
+	r := &run{cfg: cfg, remote: remote}
 	r.board = newBoard(&r.listening)
 	pool, err := openProcesses(cfg.PIDs)
 	if err != nil {
@@ -158,13 +156,12 @@ func (r *run) hold(ctx context.Context) bool {
 	defer ticker.Stop()
 	for n := 0; ; n++ {
 		now := clock()
-		open := r.board.settle(now, false)
 		past := time.Duration(now-start) - r.cfg.Duration
-		switch {
-		case past >= 0 && !open, past >= time.Second: // the last broadcast has a second to complete
-			return true
-		case past >= 0:
+		if past >= 0 {
 			r.board.stop()
+		}
+		if open := r.board.settle(now, false); past >= lastGrace || past >= 0 && !open {
+			return true
 		}
 		if n%4 == 0 {
 			r.progress("measuring", start, r.cfg.Duration)
@@ -220,10 +217,6 @@ func (r *run) progress(phase string, since int64, of time.Duration) {
 
 // fill gathers the figures of all squads.
 func (r *run) fill(res *Result, u *meter, ended int64) {
-	res.Setup.Clock = "tool"
-	if r.kernelClock.Load() {
-		res.Setup.Clock = "kernel"
-	}
 	var waits, deafClosed []int64
 	stalled := Stalled{Reasons: map[string]int{}}
 	res.Storm.Reasons = map[string]int{}
@@ -267,7 +260,9 @@ func (r *run) fill(res *Result, u *meter, ended int64) {
 		seconds = float64(ended-r.holdStart.Load()) / 1e9
 	}
 	u.fill(res, len(waits), seconds)
+	res.Setup.Clock = "tool"
 	if lag.n > 0 {
+		res.Setup.Clock = "kernel"
 		p := lag.percentiles()
 		res.Tool.Lag = &p
 	}

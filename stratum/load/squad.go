@@ -65,10 +65,10 @@ func (sq *squad) share(now int64, c *conn, n int) int {
 
 // refill keeps a connection's window full when shares go out as fast as they
 // can: when half of it is answered, the other half goes out in one write.
-func (sq *squad) refill(now int64, c *conn) {
+func (sq *squad) refill(c *conn) {
 	if sq.run.cfg.Shares.Max && sq.run.phase.Load() == phaseHold && c.m != nil {
 		if room := c.m.room(sq.run.cfg.Window); room >= (sq.run.cfg.Window+1)/2 {
-			sq.share(now, c, room)
+			sq.share(clock(), c, room)
 		}
 	}
 }
