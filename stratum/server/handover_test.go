@@ -23,8 +23,10 @@ func begin(t *testing.T, ln net.Listener, books *pool.Books, before *rig, h *Han
 	if before != nil { // the node goes on with the same templates
 		r.chain, r.jobs = before.chain, before.jobs
 	}
+	cfg := easyConfig()
+	cfg.FloodBurst = 1 << 20 // a test floods
 	var err error
-	if r.srv, err = New(easyConfig(), books, ln, r.feed, r.chain, slog.New(slog.DiscardHandler)); err != nil {
+	if r.srv, err = New(cfg, books, ln, r.feed, r.chain, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if h != nil {

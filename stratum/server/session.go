@@ -56,16 +56,22 @@ type session struct {
 	lastNotify  time.Time
 	accepted    uint64
 	rejected    uint64
+
+	wire
 }
 
 func newSession(srv *Server, conn net.Conn, now time.Time) *session {
-	return &session{
+	halfOpen(conn, 2*time.Minute)
+	s := &session{
 		srv: srv, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
 		lines:   stratum.NewLineReader(conn, srv.cfg.LineLimit),
 		drained: make(chan struct{}, 1),
 		direct:  newDirect(conn),
 		vardiff: stratum.NewVardiff(srv.cfg.Difficulty, now),
+		wire:    wire{number: srv.numbers.Add(1), nonce2: usualNonce2},
 	}
+	s.heard.Store(now.UnixNano())
+	return s
 }
 
 // run reads until the connection ends; it returns false when the session goes
@@ -111,9 +117,11 @@ func (s *session) read() error {
 		case err != nil && s.srv.handing.Load() && errors.Is(err, os.ErrDeadlineExceeded):
 			return errHandedOver
 		case errors.Is(err, stratum.ErrLineTooLong):
+			s.srv.misuse.long.Add(1)
 			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeOther, "%v", err))
 			return err
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.srv.misuse.late.Add(1)
 			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeNotSubscribed,
 				"no mining.subscribe within %v", s.srv.cfg.SubscribeTimeout))
 			return err
@@ -175,18 +183,21 @@ func (s *session) line(line []byte) error {
 	var q stratum.Request
 	if err := stratum.ParseRequest(line, &q); err != nil {
 		s.junk++
+		s.srv.misuse.junk.Add(1)
 		if s.junk == 1 {
 			s.refuse(q.ID, stratum.Errorf(stratum.CodeOther, "cannot read this line: %v", err))
 		}
 		if s.junk >= s.srv.cfg.JunkLines {
+			s.srv.misuse.junkClosed.Add(1)
 			return errors.New("too many unreadable lines")
 		}
 		return nil
 	}
-	if !q.Response {
-		s.dispatch(&q)
+	if q.Response {
+		s.response(&q)
+		return nil
 	}
-	return nil
+	return s.dispatch(&q)
 }
 
 func isHTTP(line []byte) bool {
@@ -238,11 +249,13 @@ func (s *session) jobIsDue() {
 func (s *session) tick(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.police(now)
 	if !s.ready() || s.closing {
 		return
 	}
+	s.grantWish(now)
 	changed := s.working && s.vardiff.Tick(now)
-	if changed || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
+	if changed || s.jobDue || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
 		s.jobDue = true
 		s.write()
 	}
@@ -354,6 +367,9 @@ func (s *session) hangUp() {
 
 // abandon gives a client up that takes no more data.
 func (s *session) abandon(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.srv.misuse.stalled.Add(1)
+	}
 	s.srv.log.Debug("stratum: cannot write", "remote", s.remote, "err", err)
 	_ = s.conn.Close() // the reader ends with it
 	s.mu.Lock()
