@@ -20,7 +20,8 @@ const blockVersion = 0x20000000
 
 // reserve is the room, in bytes, that transactions leave in a block for its
 // header, VchBlockSig, transaction count and first transaction. It is generous,
-// as pool software that asks for a template makes a coinbase of its own.
+// as pool software that asks for a template makes a coinbase of its own; coinbases
+// that may be larger than DefaultMaxCoinbase get more.
 const reserve = 1000
 
 // recordShare is the part of a signed block, one in so many bytes, that its
@@ -68,17 +69,22 @@ type Template struct {
 	Transactions  []*types.Transaction
 	Spends        []consensus.Spend
 	CoinbaseValue int64 // subsidy and fees, base units
+	// Note is that of the plan by which the coinbase pays.
+	Note []byte
 	// LongPollID stays the same while parent and transactions do.
 	LongPollID string
 }
 
 // Block returns the block that a solution of the template's job stands for.
-func (t *Template) Block(s work.Solution) (*types.Block, error) {
-	coinbase, err := types.DecodeTransaction(t.Job.Coinbase(s.Extranonce))
+func (t *Template) Block(s work.Solution) (*types.Block, error) { return t.block(t.Job, s) }
+
+// block returns the block of a solution of job, the template's or a variant of it.
+func (t *Template) block(job *work.Job, s work.Solution) (*types.Block, error) {
+	coinbase, err := types.DecodeTransaction(job.Coinbase(s.Extranonce))
 	if err != nil {
 		return nil, err
 	}
-	raw := t.Job.Header(s)
+	raw := job.Header(s)
 	header, err := types.DecodeHeader(raw[:])
 	if err != nil {
 		return nil, err
@@ -115,13 +121,15 @@ func (b *Builder) Mined(parent consensus.State, now time.Time, payoutScript []by
 	if err != nil {
 		return nil, err
 	}
-	return b.mined(parent, now, payoutScript, sel)
+	return b.mined(parent, now, fixed(payoutScript), 0, sel)
 }
 
-func (b *Builder) mined(parent consensus.State, now time.Time, payoutScript []byte, sel selection) (*Template, error) {
+// mined makes a template that pays by plan, and whose coinbase takes room bytes
+// more than reserve has for it.
+func (b *Builder) mined(parent consensus.State, now time.Time, plan func(uint32, int64) Plan, room int, sel selection) (*Template, error) {
 	var t *Template
-	_, err := b.checked(&parent, 0, sel, func(sel selection) (*types.Block, error) {
-		t = b.template(parent, now, payoutScript, sel)
+	_, err := b.checked(&parent, room, sel, func(sel selection) (*types.Block, error) {
+		t = b.template(parent, now, plan, sel)
 		return t.Block(work.Solution{Version: t.Job.Version, Time: t.Job.Time})
 	})
 	if err != nil {
@@ -132,22 +140,34 @@ func (b *Builder) mined(parent consensus.State, now time.Time, payoutScript []by
 }
 
 // template cuts a block open as a job; nothing is checked yet.
-func (b *Builder) template(parent consensus.State, now time.Time, payoutScript []byte, sel selection) *Template {
+func (b *Builder) template(parent consensus.State, now time.Time, plan func(uint32, int64) Plan, sel selection) *Template {
 	t := &Template{
 		Parent: parent, Transactions: sel.txs, Spends: sel.spends,
 		CoinbaseValue: parent.Subsidy() + sel.fees(),
 	}
+	pays := plan(parent.ChildHeight(), t.CoinbaseValue)
+	t.Note = pays.Note
 	id := b.jobs.Add(1)
-	prefix, suffix := coinbase(&parent, id, b.tag, types.TxOut{Value: t.CoinbaseValue, PkScript: payoutScript})
 	target := parent.NextTarget()
 	t.Job = &work.Job{
 		ID: id, Height: parent.ChildHeight(), Fallback: parent.ChildIsSlot(),
 		Version: blockVersion, PrevBlock: parent.ID,
-		CoinbasePrefix: prefix, CoinbaseSuffix: suffix, MerkleBranch: sel.branch(),
-		Time: minedTime(&parent, now), MinTime: parent.MinedTime(),
+		CoinbasePrefix: coinbasePrefix(&parent, b.tag), CoinbaseSuffix: coinbaseSuffix(id, b.tag, pays.Outputs),
+		MerkleBranch: sel.branch(),
+		Time:         minedTime(&parent, now), MinTime: parent.MinedTime(),
 		Bits: parent.NextBits(), Target: target.Bytes32(), Reward: t.CoinbaseValue,
 	}
+	t.Job.Transactions = t.serialised
 	return t
+}
+
+// serialised returns the transactions beside the coinbase.
+func (t *Template) serialised() [][]byte {
+	list := make([][]byte, len(t.Transactions))
+	for i, tx := range t.Transactions {
+		list[i] = tx.Bytes()
+	}
+	return list
 }
 
 // minedTime returns the header time of a mined block that is made now. At a
@@ -161,8 +181,8 @@ func clock(now time.Time) uint32 { return uint32(min(max(now.Unix(), 0), 1<<32-1
 
 // refreshed returns the template with another time and job. Its transactions
 // were checked on this parent already, and time is no matter of the body.
-func (b *Builder) refreshed(t *Template, now time.Time, payoutScript []byte) *Template {
-	f := b.template(t.Parent, now, payoutScript, selection{txs: t.Transactions, spends: t.Spends, leafBranch: t.Job.MerkleBranch})
+func (b *Builder) refreshed(t *Template, now time.Time, plan func(uint32, int64) Plan) *Template {
+	f := b.template(t.Parent, now, plan, selection{txs: t.Transactions, spends: t.Spends, leafBranch: t.Job.MerkleBranch})
 	f.LongPollID = t.LongPollID
 	return f
 }

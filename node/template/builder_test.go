@@ -99,10 +99,11 @@ func TestCoinbase(t *testing.T) {
 			parent := r.Tip()
 			parent.Height = tc.height - 1
 			out := types.TxOut{Value: 5, PkScript: tc.script}
-			prefix, suffix := coinbase(&parent, 0x0102030405, tc.tag, out)
-			raw := slices.Concat(prefix, []byte("EXTRANONCE!!"), suffix)
-			if len(raw) > 220 {
-				t.Errorf("%d bytes: small firmware takes 220", len(raw))
+			outs := []types.TxOut{out}
+			raw := slices.Concat(coinbasePrefix(&parent, tc.tag), []byte("EXTRANONCE!!"), coinbaseSuffix(0x0102030405, tc.tag, outs))
+			most := coinbaseSize(tc.tag, outs)
+			if height := len(types.HeightScript(math.MaxUint32)) - len(tc.push); len(raw) != most-height || most > 220 {
+				t.Errorf("%d bytes, computed were at most %d: small firmware takes 220", len(raw), most)
 			}
 			tx, err := types.DecodeTransaction(raw)
 			if err != nil {

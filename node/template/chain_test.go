@@ -1,6 +1,7 @@
 package template
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -201,6 +202,34 @@ type rig struct {
 	*testChain
 	pool    *testPool
 	builder *Builder
+	found   []Solved // by Sources of the rig, which are not used concurrently
+	log     errorLines
+}
+
+// errorLines keeps what was logged as an error.
+type errorLines struct {
+	slog.Handler
+	mu   sync.Mutex
+	list []string
+}
+
+func (*errorLines) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+
+func (e *errorLines) WithAttrs([]slog.Attr) slog.Handler { return e }
+
+func (e *errorLines) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.list = append(e.list, line)
+	return nil
+}
+
+func (e *errorLines) lines() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.list)
 }
 
 // payout is the script all tests pay blocks to.

@@ -9,26 +9,48 @@ import (
 	"qcitycoin.org/qcity/node/types"
 )
 
-// maxTag keeps the coinbase's script below its 100 bytes and the whole coinbase,
-// whatever template it pays, below the 220 bytes that ASIC firmware with small
-// buffers takes.
+// maxTag keeps the coinbase's script below its 100 bytes, and a coinbase with one
+// output, whatever template it pays, below DefaultMaxCoinbase.
 const maxTag = 40
 
-// coinbase returns the serialised coinbase cut where the extranonce goes. Its
-// script is the push of the height (BIP 34), of the extranonce, of the job's
-// number and of the tag. The job's number makes two jobs different that have
-// everything else in common, so that one solution can never count for both.
-func coinbase(parent *consensus.State, job uint64, tag string, reward types.TxOut) (prefix, suffix []byte) {
+// coinbasePrefix returns a serialised coinbase up to the extranonce. The whole
+// script is the push of the height (BIP 34), of the extranonce, of the job's number
+// and of the tag.
+func coinbasePrefix(parent *consensus.State, tag string) []byte {
 	script := append(types.HeightScript(parent.ChildHeight()), work.ExtranonceSize)
-	cut := 4 + 1 + 36 + 1 + len(script) // version, input count, outpoint, script length
-	script = append(script, make([]byte, work.ExtranonceSize)...)
-	script = append(script, 4)
-	script = binary.LittleEndian.AppendUint32(script, uint32(job))
+	size := len(script) + work.ExtranonceSize + jobPush + tagPush(tag)
+	b := make([]byte, 0, 4+1+36+1+len(script))
+	b = append(b, 1, 0, 0, 0, 1) // version, number of inputs
+	b = append(b, types.NullOutPoint.TxID[:]...)
+	b = binary.LittleEndian.AppendUint32(b, types.NullOutPoint.Index)
+	return append(append(b, byte(size)), script...)
+}
+
+// coinbaseSuffix returns what follows the extranonce. The job's number makes two
+// jobs different that have everything else in common, so that one solution can
+// never count for both.
+func coinbaseSuffix(job uint64, tag string, outputs []types.TxOut) []byte {
+	b := make([]byte, 0, jobPush+tagPush(tag)+4+outputsSize(outputs)+4)
+	b = binary.LittleEndian.AppendUint32(append(b, 4), uint32(job))
 	if tag != "" {
-		script = append(append(script, byte(len(tag))), tag...)
+		b = append(append(b, byte(len(tag))), tag...)
 	}
-	raw := firstTransaction(script, reward).Bytes()
-	return raw[:cut:cut], raw[cut+work.ExtranonceSize:]
+	b = binary.LittleEndian.AppendUint32(b, math.MaxUint32) // sequence
+	b = types.AppendVarInt(b, uint64(len(outputs)))
+	for i := range outputs {
+		b = binary.LittleEndian.AppendUint64(b, uint64(outputs[i].Value))
+		b = types.AppendVarBytes(b, outputs[i].PkScript)
+	}
+	return append(b, 0, 0, 0, 0) // lock time
+}
+
+const jobPush = 1 + 4
+
+func tagPush(tag string) int {
+	if tag == "" {
+		return 0
+	}
+	return 1 + len(tag)
 }
 
 // coinOnline returns the first transaction of a signed block (C3). A height up
@@ -39,10 +61,6 @@ func coinOnline(parent *consensus.State, fees int64, signer types.PublicKey, rec
 	if len(records) > 0 {
 		outputs = append(outputs, types.TxOut{PkScript: types.NullDataScript(consensus.EncodeRecords(records))})
 	}
-	return firstTransaction(script, outputs...)
-}
-
-func firstTransaction(script []byte, outputs ...types.TxOut) *types.Transaction {
 	return &types.Transaction{
 		Version: 1,
 		Inputs:  []types.TxIn{{Previous: types.NullOutPoint, SignatureScript: script, Sequence: math.MaxUint32}},

@@ -37,14 +37,26 @@ const (
 	emptyFirst = 100
 	// kept is how many templates are remembered for their solutions.
 	kept = 128
+	// badPlanPause is the pause between complaints about payout plans.
+	badPlanPause = time.Minute
 	// retryDelay is the pause after a template could not be made.
 	retryDelay = time.Second
 )
 
 // SourceConfig says what a Source publishes and how often.
 type SourceConfig struct {
-	// Payout is the output script that mined blocks pay.
+	// Payout is the output script that mined blocks pay, where Payouts does not say
+	// otherwise.
 	Payout []byte
+	// Payouts decides what coinbases pay; nil: all to Payout. A plan that cannot be
+	// mined is logged, and its template pays all to Payout: mining never stops.
+	Payouts Payouts
+	// MaxCoinbase is the size, in bytes, that no coinbase passes; 0 is
+	// DefaultMaxCoinbase. With more there are devices that cannot mine.
+	MaxCoinbase int
+	// MaxVariants is how many variants a template may have; 0 is 20,000. See
+	// Source.Variant.
+	MaxVariants int
 	// TxInterval is the least time between a template and the next on the same
 	// parent that differs in transactions.
 	TxInterval time.Duration
@@ -58,10 +70,19 @@ func DefaultSourceConfig(payout []byte) SourceConfig {
 	return SourceConfig{Payout: payout, TxInterval: 3 * time.Second, RefreshInterval: 30 * time.Second}
 }
 
+// Solved is a block that a solution completed.
+type Solved struct {
+	Block  *types.Block
+	Height uint32
+	Reward int64  // what its coinbase pays, base units
+	Finder string // the solution's
+	Note   []byte // of the plan by which its coinbase pays
+}
+
 // AddBlock hands a solved block to the chain: Accepted when it is on the best
 // chain now, Stale when it is on another, Held when it is not due yet. The
 // error says why the chain did not take it; the outcome does not matter then.
-type AddBlock func(*types.Block) (work.Outcome, error)
+type AddBlock func(Solved) (work.Outcome, error)
 
 // Source keeps the newest template published on a work feed, and takes the
 // solutions found for it. It implements work.Submitter.
@@ -75,20 +96,31 @@ type Source struct {
 
 	mu      sync.Mutex
 	current *Template
-	fresh   time.Time   // when current was published, or last found to need no refresh
-	recent  []*Template // oldest first, current last
+	fresh   time.Time     // when current was published, or last found to need no refresh
+	recent  []*remembered // oldest first, current last
 	counts  map[Reason]uint64
-	changed chan struct{}
+	// when a plan that cannot be mined was last logged: of a template, of a variant
+	badPlan, badVariant time.Time
+	changed             chan struct{}
 }
 
 // NewSource returns a source; nothing is published before Run. now is the clock
 // for header times.
 func NewSource(b *Builder, feed *work.Feed, add AddBlock, cfg SourceConfig, now func() time.Time, log *slog.Logger) (*Source, error) {
-	if t, err := types.ParseTemplate(cfg.Payout); err != nil || t.Kind == types.NullData || t.Kind == types.PayToValidatorKey {
+	if !payable(cfg.Payout) {
 		return nil, fmt.Errorf("payout script %x is none that a mined block can pay: use the script of an address", cfg.Payout)
 	}
 	if cfg.TxInterval <= 0 || cfg.RefreshInterval <= 0 {
 		return nil, fmt.Errorf("intervals %v for transactions and %v for refresh: want more than 0", cfg.TxInterval, cfg.RefreshInterval)
+	}
+	if cfg.MaxCoinbase == 0 {
+		cfg.MaxCoinbase = DefaultMaxCoinbase
+	}
+	if size := coinbaseSize(b.tag, fixed(cfg.Payout)(0, 0).Outputs); size > cfg.MaxCoinbase {
+		return nil, fmt.Errorf("a coinbase that pays one script has %d bytes, at most %d are allowed: set stratum.max_coinbase to %d or more", size, cfg.MaxCoinbase, size)
+	}
+	if cfg.MaxVariants == 0 {
+		cfg.MaxVariants = defaultMaxVariants
 	}
 	return &Source{
 		builder: b, feed: feed, add: add, cfg: cfg, now: now, log: log,
@@ -152,7 +184,7 @@ func (s *Source) update(ctx context.Context) error {
 
 func (s *Source) tryUpdate() error {
 	parent, last := s.builder.chain.Tip(), s.Current()
-	sel, err := s.builder.choose(&parent, 0)
+	sel, err := s.builder.choose(&parent, s.room())
 	if err != nil {
 		return err
 	}
@@ -174,12 +206,49 @@ func (s *Source) tryUpdate() error {
 }
 
 func (s *Source) build(parent consensus.State, sel selection, reason Reason) error {
-	t, err := s.builder.mined(parent, s.now(), s.cfg.Payout, sel)
+	t, err := s.builder.mined(parent, s.now(), s.plan, s.room(), sel)
+	if _, rule := consensus.RuleOf(err); rule && s.cfg.Payouts != nil {
+		// Whatever check has missed must not stop the work.
+		s.sayBadPlan(&s.badPlan, "block template pays everything to the operator's address, as the payout plan makes it invalid", parent.ChildHeight(), err)
+		t, err = s.builder.mined(parent, s.now(), fixed(s.cfg.Payout), s.room(), sel)
+	}
 	if err != nil {
 		return err
 	}
 	s.publish(t, reason)
 	return nil
+}
+
+// room is what the largest coinbase takes beyond what every block has reserved.
+func (s *Source) room() int { return max(0, s.cfg.MaxCoinbase-DefaultMaxCoinbase) }
+
+// plan returns what a coinbase is to pay: all to the operator where there is no
+// plan, or none that can be mined.
+func (s *Source) plan(height uint32, reward int64) Plan {
+	if s.cfg.Payouts == nil {
+		return fixed(s.cfg.Payout)(height, reward)
+	}
+	p := s.cfg.Payouts.Plan(height, reward)
+	if err := p.check(reward, s.builder.tag, s.cfg.MaxCoinbase); err != nil {
+		s.sayBadPlan(&s.badPlan, "block template pays everything to the operator's address, as there is no usable payout plan: settle its block by hand if it is found", height, err)
+		return fixed(s.cfg.Payout)(height, reward)
+	}
+	return p
+}
+
+// sayBadPlan logs what is wrong with a plan, at most once in badPlanPause.
+func (s *Source) sayBadPlan(said *time.Time, consequence string, height uint32, err error) {
+	now := s.now()
+	s.mu.Lock()
+	age := now.Sub(*said)
+	quiet := !said.IsZero() && age >= 0 && age < badPlanPause
+	if !quiet {
+		*said = now
+	}
+	s.mu.Unlock()
+	if !quiet {
+		s.log.Error(consequence, "height", height, "err", err)
+	}
 }
 
 // refresh publishes the last template with the time of the clock when it has
@@ -196,7 +265,7 @@ func (s *Source) refresh(last *Template) {
 		s.fresh = now
 		return
 	}
-	s.publish(s.builder.refreshed(last, now, s.cfg.Payout), Refresh)
+	s.publish(s.builder.refreshed(last, now, s.plan), Refresh)
 }
 
 // untilRefresh returns how long the current template may stay: no longer at all
@@ -226,16 +295,18 @@ func (s *Source) publish(t *Template, reason Reason) {
 }
 
 // remember adds a template and forgets those of parents before the last one:
-// a block on the last parent may still win a tie, older ones cannot matter.
+// a block on the last parent may still win a tie, older ones cannot matter. The
+// oldest also go when there are more templates, or variants of them, than are kept.
 func (s *Source) remember(t *Template) {
-	s.recent = append(s.recent, t)
-	parents := 1
+	s.recent = append(s.recent, &remembered{Template: t})
+	parents, variants := 1, 0
 	for i := len(s.recent) - 2; i >= 0; i-- {
 		if s.recent[i].Parent.ID != s.recent[i+1].Parent.ID {
 			parents++
 		}
-		if parents > 2 || len(s.recent)-i > kept {
-			s.recent = append([]*Template(nil), s.recent[i+1:]...)
+		variants += s.recent[i].count()
+		if parents > 2 || len(s.recent)-i > kept || variants > keptVariants*s.cfg.MaxVariants {
+			s.recent = append([]*remembered(nil), s.recent[i+1:]...)
 			return
 		}
 	}

@@ -26,14 +26,23 @@ type running struct {
 }
 
 // source makes a Source on a rig; its clock is the chain's until a bubble runs it.
-func (r *rig) source(now func() time.Time) (*Source, *work.Feed) {
+func (r *rig) source(now func() time.Time, change ...func(*SourceConfig)) (*Source, *work.Feed) {
 	r.t.Helper()
-	feed := work.NewFeed()
-	s, err := NewSource(r.builder, feed, r.AddBlock, DefaultSourceConfig(payout()), now, slog.New(slog.DiscardHandler))
+	feed, cfg := work.NewFeed(), DefaultSourceConfig(payout())
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := NewSource(r.builder, feed, r.add, cfg, now, slog.New(&r.log))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return s, feed
+}
+
+// add takes what a Source has found.
+func (r *rig) add(s Solved) (work.Outcome, error) {
+	r.found = append(r.found, s)
+	return r.AddBlock(s.Block)
 }
 
 // bubble runs a test on a Source in Run, and ends it.
@@ -285,9 +294,10 @@ func TestNewSourceRefuses(t *testing.T) {
 		"payout to validator": DefaultSourceConfig(types.KeyScript(types.PublicKey{Algorithm: types.P256})),
 		"no interval":         {Payout: payout(), RefreshInterval: time.Second},
 		"no refresh":          {Payout: payout(), TxInterval: time.Second},
+		"coinbase too small":  {Payout: payout(), TxInterval: time.Second, RefreshInterval: time.Second, MaxCoinbase: 100},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := NewSource(r.builder, work.NewFeed(), r.AddBlock, cfg, time.Now, slog.New(slog.DiscardHandler)); err == nil {
+			if _, err := NewSource(r.builder, work.NewFeed(), r.add, cfg, time.Now, slog.New(slog.DiscardHandler)); err == nil {
 				t.Error("accepted")
 			}
 		})

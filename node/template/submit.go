@@ -16,16 +16,13 @@ var (
 	ErrAboveTarget = errors.New("hash is above the chain's target")
 )
 
-// Template returns a remembered template by the id of its job.
+// Template returns a remembered template by the id of its job, or of a variant.
 func (s *Source) Template(job uint64) (*Template, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := len(s.recent) - 1; i >= 0; i-- {
-		if s.recent[i].Job.ID == job {
-			return s.recent[i], true
-		}
+	r, _, _, ok := s.find(job)
+	if !ok {
+		return nil, false
 	}
-	return nil, false
+	return r.Template, true
 }
 
 // SubmitSolution makes the block of a solution and hands it to the chain, also
@@ -34,20 +31,20 @@ func (s *Source) Template(job uint64) (*Template, bool) {
 // patience. Whether version and time suit the job is for the caller to judge;
 // here only what the chain asks for counts.
 func (s *Source) SubmitSolution(_ context.Context, sol work.Solution) (work.Outcome, [32]byte, error) {
-	t, ok := s.Template(sol.JobID)
+	t, job, note, ok := s.find(sol.JobID)
 	if !ok {
 		return work.Rejected, [32]byte{}, fmt.Errorf("job %d: %w", sol.JobID, ErrUnknownJob)
 	}
-	header := t.Job.Header(sol)
+	header := job.Header(sol)
 	id := header.Hash()
-	if !t.Job.Target.Met(id) {
+	if !job.Target.Met(id) {
 		return work.Rejected, id, fmt.Errorf("job %d: %w", sol.JobID, ErrAboveTarget)
 	}
-	block, err := t.Block(sol)
+	block, err := t.block(job, sol)
 	if err != nil {
 		return work.Rejected, id, fmt.Errorf("job %d: %w", sol.JobID, err)
 	}
-	outcome, err := s.add(block)
+	outcome, err := s.add(Solved{Block: block, Height: job.Height, Reward: job.Reward, Finder: sol.Finder, Note: note})
 	if err != nil {
 		s.log.Error("solved block refused", "block", block.Header.ID(), "height", t.Job.Height, "err", err)
 		return work.Rejected, id, fmt.Errorf("block %s at height %d: %w", block.Header.ID(), t.Job.Height, err)

@@ -69,7 +69,7 @@ func TestSubmitSolutionPassesTheChainsAnswerOn(t *testing.T) {
 			r := newRig(t)
 			s, tmpl := current(t, r)
 			var got *types.Block
-			s.add = func(b *types.Block) (work.Outcome, error) { got = b; return want, nil }
+			s.add = func(v Solved) (work.Outcome, error) { got = v.Block; return want, nil }
 			sol := easy(t, tmpl)
 			outcome, id, err := s.SubmitSolution(t.Context(), sol)
 			if outcome != want || err != nil || got == nil || got.Header.ID() != types.Hash(id) {
@@ -105,7 +105,7 @@ func TestOnlySoManyTemplatesAreRemembered(t *testing.T) {
 	s, first := current(t, r)
 	last := first
 	for range kept {
-		last = r.builder.refreshed(last, r.clock(), payout())
+		last = r.builder.refreshed(last, r.clock(), fixed(payout()))
 		s.publish(last, Refresh)
 	}
 	if _, ok := s.Template(first.Job.ID); ok || len(s.recent) != kept {
