@@ -50,12 +50,15 @@ var rooms = map[string][]string{
 	"miner/bench":          {"hw", "miner/work", "miner/sha256d"},
 	"miner/probe":          {"hw", "miner/sha256d"},
 	"stratum":              {"miner/work"},
-	"stratum/pool":         {"miner/work", "stratum", "internal/durable"},
-	"stratum/port":         {"internal/durable"}, // a certificate of its own is kept
-	"stratum/load":         {"miner/work", "stratum"},
-	"stratum/server":       {"miner/work", "stratum", "stratum/pool", "stratum/port"},
-	"stratum/client":       {"miner/work", "stratum"},
-	"stratum/sv2":          {"miner/work", "stratum"},
+	"stratum/pool/canon":   {}, // one spelling for every value, of journal and notes
+	// Who is owed what: arithmetic that knows neither files nor clocks nor miners.
+	"stratum/pool/reward": {"stratum/pool/canon"},
+	"stratum/pool":        {"miner/work", "stratum", "internal/durable", "stratum/pool/canon", "stratum/pool/reward"},
+	"stratum/port":        {"internal/durable"}, // a certificate of its own is kept
+	"stratum/load":        {"miner/work", "stratum"},
+	"stratum/server":      {"miner/work", "stratum", "stratum/pool", "stratum/port"},
+	"stratum/client":      {"miner/work", "stratum"},
+	"stratum/sv2":         {"miner/work", "stratum"},
 
 	"signer/worker": {},
 	// Tokens of every kind to test on, made by the tools of their packages.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
 )
 
@@ -43,9 +44,14 @@ type Config struct {
 	// judges the time of a block by its own rule.
 	NTimeAhead time.Duration
 	// ResumeEntries and ResumeFor bound the closed sessions whose extranonce1,
-	// difficulty and jobs wait for their miner to come back. Default 4096, 10 min.
+	// difficulty and jobs wait for their miner to come back. Default 16,384, 10 min.
 	ResumeEntries int
 	ResumeFor     time.Duration
+	// Personal returns the work of one worker on a job of the feed: the same but for
+	// its coinbase, with an id of its own that the submitter knows. False: the worker
+	// does the common work. It is asked once for each account and job. Nil: all work
+	// is common.
+	Personal func(job *work.Job, worker string) (*work.Job, bool)
 }
 
 func orDefault[T int | time.Duration](v *T, def T) {
@@ -66,7 +72,7 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.RetargetGrace, 2*time.Minute)
 	orDefault(&c.KeepJobs, 32)
 	orDefault(&c.NTimeAhead, 7000*time.Second)
-	orDefault(&c.ResumeEntries, 4096)
+	orDefault(&c.ResumeEntries, 16_384)
 	orDefault(&c.ResumeFor, 10*time.Minute)
 	return c
 }

@@ -251,3 +251,34 @@ func TestHandOverOfAnotherProgramsState(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A server that was killed has handed nothing over. What its books remember is
+// enough for a miner to go on with the same extranonce1 and difficulty.
+func TestResumeAfterACrash(t *testing.T) {
+	books := pool.New(time.Now(), pool.Config{})
+	r := begin(t, listen(t), books, nil, nil)
+	r.publish(1, hard)
+	c := dialTCP(t, r.srv.ln.Addr().String())
+	c.login("d=0.0001")
+	r.stop()
+	r = begin(t, listen(t), books, r, nil)
+	r.publish(1, hard)
+	other := dialTCP(t, r.srv.ln.Addr().String())
+	other.login("x")
+	again := dialTCP(t, r.srv.ln.Addr().String())
+	again.subscribe(fmt.Sprintf(`["test/1",%q]`, c.e1))
+	if again.e1 != c.e1 || other.e1 == c.e1 {
+		t.Errorf("extranonce1 %s, then %s; another miner's is %s", c.e1, again.e1, other.e1)
+	}
+	again.call("mining.authorize", `["w","x"]`)
+	if job := again.awaitJob(); job.difficulty != c.job.difficulty {
+		t.Errorf("difficulty %v, was %v", job.difficulty, c.job.difficulty)
+	}
+	// Its place is its own again: nobody else can take it.
+	thief := dialTCP(t, r.srv.ln.Addr().String())
+	thief.subscribe(fmt.Sprintf(`["test/1",%q]`, c.e1))
+	if thief.e1 == c.e1 {
+		t.Error("two sessions have one extranonce1")
+	}
+	r.stop()
+}

@@ -64,7 +64,7 @@ func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit
 		books:    books,
 		solved:   pool.NewSeen(2048),
 		sessions: map[*session]struct{}{},
-		prefixes: newPrefixes(),
+		prefixes: newPrefixes(time.Now(), books),
 		noise:    rate.Sometimes{Interval: time.Minute},
 		stop:     make(chan struct{}), ended: make(chan struct{}),
 	}
@@ -208,6 +208,7 @@ func (s *Server) watchFeed(ctx context.Context) {
 		job, changed := s.feed.Latest()
 		if job != nil {
 			s.books.NewParent(job.PrevBlock)
+			s.books.Network(job.Target)
 			s.current.Store(newTemplate(job))
 			s.broadcast(changed)
 		}
