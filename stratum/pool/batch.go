@@ -21,10 +21,32 @@ func (b *Books) record(at int64, kind byte) *batch {
 
 // seal closes the current batch.
 func (b *Books) seal() {
-	if len(b.batch.b) > 0 {
-		b.sealed = append(b.sealed, b.batch)
-		b.batch = batch{b: b.journal.buffer()}
+	if len(b.batch.b) == 0 {
+		return
 	}
+	b.sealed = append(b.sealed, b.batch)
+	b.sealedBytes += len(b.batch.b)
+	b.batch = batch{b: b.journal.buffer()}
+	b.sealed = bound(b.sealed, b.cfg.maxUnwritten, &b.sealedBytes, &b.lost)
+}
+
+// loss is what cannot be written one by one any more.
+type loss struct {
+	batches int
+	shares  uint64
+	noted   uint64 // shares that a dropped batch said were missing
+}
+
+// bound drops the oldest batches beyond a limit in bytes.
+func bound(list []batch, limit int, bytes *int, lost *loss) []batch {
+	for *bytes > limit {
+		*bytes -= len(list[0].b)
+		lost.batches++
+		lost.shares += list[0].shares
+		lost.noted += list[0].missing
+		list = list[1:]
+	}
+	return list
 }
 
 // refused counts a refusal that is not in a batch yet.

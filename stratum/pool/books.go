@@ -50,6 +50,8 @@ type Config struct {
 	// Log is told once when the journal cannot be written, and when it can again.
 	// Default: nobody.
 	Log *slog.Logger
+
+	maxUnwritten int // smaller in tests
 }
 
 // FS is what the journal asks of a file system.
@@ -71,6 +73,7 @@ func (c Config) WithDefaults() Config {
 	c.SegmentBytes = cmp.Or(c.SegmentBytes, 64<<20)
 	c.MaxBytes = max(cmp.Or(c.MaxBytes, 4<<30), 4*c.SegmentBytes)
 	c.FlushInterval = cmp.Or(c.FlushInterval, 250*time.Millisecond)
+	c.maxUnwritten = cmp.Or(c.maxUnwritten, maxUnwritten)
 	if c.FS == nil {
 		c.FS = osFS{durable.OS()}
 	}
@@ -102,6 +105,9 @@ type Books struct {
 	dirty  []*Worker // those with fresh refusals
 	batch  batch     // events that are not sealed yet
 	sealed []batch   // full batches that are not handed to the journal
+	// sealedBytes is their length. While the disk hangs, the oldest are dropped.
+	sealedBytes int
+	lost        loss
 
 	journal *journal // nil: in memory only
 }

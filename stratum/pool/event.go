@@ -44,8 +44,8 @@ type batch struct {
 	first uint64
 	last  uint64
 	base  int64 // unix milliseconds
-	// shares in it, for evMissing should it be lost
-	shares uint64
+	// shares in it, and those that its evMissing are about, should it be lost
+	shares, missing uint64
 }
 
 // event appends the head of an event that has number seq.

@@ -34,6 +34,10 @@ type Config struct {
 	// after 60 to 120 silent seconds, and some lets its hash rate fade without
 	// new jobs. Default 24 s (checked once a second, so 25 s at most).
 	RefreshInterval time.Duration
+	// UpdateInterval is the least time between a job and the next on the same
+	// parent: every new job costs a device the work in its pipeline, and better
+	// transactions are worth less than that. Default 10 s.
+	UpdateInterval time.Duration
 	// RetargetGrace is how long shares of a superseded, easier difficulty are
 	// still taken: some devices apply a new one only at the next block. Default 2 min.
 	RetargetGrace time.Duration
@@ -69,6 +73,7 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.SubscribeTimeout, 30*time.Second)
 	orDefault(&c.WriteTimeout, 30*time.Second)
 	orDefault(&c.RefreshInterval, 24*time.Second)
+	orDefault(&c.UpdateInterval, 10*time.Second)
 	orDefault(&c.RetargetGrace, 2*time.Minute)
 	orDefault(&c.KeepJobs, 32)
 	orDefault(&c.NTimeAhead, 7000*time.Second)
@@ -90,6 +95,7 @@ func (c Config) Check() error {
 		{"SubscribeTimeout", int64(c.SubscribeTimeout), int64(time.Second), int64(time.Hour)},
 		{"WriteTimeout", int64(c.WriteTimeout), int64(time.Second), int64(time.Hour)},
 		{"RefreshInterval", int64(c.RefreshInterval), int64(time.Second), int64(time.Hour)},
+		{"UpdateInterval", int64(c.UpdateInterval), 1, int64(time.Hour)},
 		{"RetargetGrace", int64(c.RetargetGrace), 1, int64(24 * time.Hour)},
 		{"KeepJobs", int64(c.KeepJobs), 2, 4096},
 		{"NTimeAhead", int64(c.NTimeAhead), 1, int64(24 * time.Hour)},

@@ -13,8 +13,9 @@ import (
 // template is a published work.Job with what is computed once for all sessions.
 type template struct {
 	*work.Job
-	body    []byte  // the shared middle of mining.notify
-	network float64 // difficulty of a block
+	body    []byte    // the shared middle of mining.notify
+	network float64   // difficulty of a block
+	common  *template // whose work this is, with another coinbase; itself if it is common work
 
 	mu       sync.Mutex
 	aims     map[float64]*aim     // by difficulty
@@ -33,6 +34,7 @@ func (t *template) of(worker string, personal func(*work.Job, string) (*work.Job
 	if !known {
 		if job, ok := personal(t.Job, worker); ok {
 			own = newTemplate(job)
+			own.common = t
 		}
 		if t.personal == nil {
 			t.personal = map[string]*template{}
@@ -68,7 +70,9 @@ func (t *template) aim(difficulty float64) *aim {
 }
 
 func newTemplate(job *work.Job) *template {
-	return &template{Job: job, body: stratum.AppendNotifyBody(nil, job), network: job.Target.Difficulty(), aims: map[float64]*aim{}}
+	t := &template{Job: job, body: stratum.AppendNotifyBody(nil, job), network: job.Target.Difficulty(), aims: map[float64]*aim{}}
+	t.common = t
+	return t
 }
 
 // sentJob is one mining.notify as a session got it. Its target never changes:

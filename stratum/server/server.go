@@ -259,7 +259,7 @@ const broadcastShare = 256
 // broadcast sends the newest job to every session, on all CPUs. When an even
 // newer one comes it stops: the next broadcast reaches everybody with that.
 func (s *Server) broadcast(newer <-chan struct{}) {
-	list := s.all()
+	list, now, tpl := s.all(), time.Now(), s.current.Load()
 	var next atomic.Int64
 	push := func() {
 		for {
@@ -273,7 +273,7 @@ func (s *Server) broadcast(newer <-chan struct{}) {
 			default:
 			}
 			for _, ses := range list[from:min(from+broadcastShare, len(list))] {
-				ses.jobIsDue()
+				ses.jobIsDue(now, tpl)
 			}
 		}
 	}

@@ -235,14 +235,23 @@ func (s *session) refuse(id stratum.Raw, e *stratum.Error) {
 // some firmware authorizes before it subscribes.
 func (s *session) ready() bool { return s.subscribed && len(s.workers) > 0 }
 
-// jobIsDue makes the session send the newest job.
-func (s *session) jobIsDue() {
+// jobIsDue makes the session send the newest job, unless that can wait.
+func (s *session) jobIsDue(now time.Time, tpl *template) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ready() && !s.closing {
+	if s.ready() && !s.closing && s.wants(now, tpl) {
 		s.jobDue = true
 		s.write()
 	}
+}
+
+// wants reports whether a template is worth a new job: another parent at once,
+// better transactions after a while.
+func (s *session) wants(now time.Time, tpl *template) bool {
+	if !s.working || tpl == nil || s.last.tpl.PrevBlock != tpl.PrevBlock {
+		return true
+	}
+	return s.last.tpl.common != tpl && now.Sub(s.lastNotify) >= s.srv.cfg.UpdateInterval
 }
 
 // tick looks after silence and difficulty, once a second.
@@ -253,7 +262,7 @@ func (s *session) tick(now time.Time) {
 		return
 	}
 	changed := s.working && s.vardiff.Tick(now)
-	if changed || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
+	if changed || s.working && s.wants(now, s.srv.current.Load()) || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
 		s.jobDue = true
 		s.write()
 	}
