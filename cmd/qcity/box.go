@@ -28,6 +28,7 @@ import (
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/pool"
 	"qcitycoin.org/qcity/stratum/pool/reward"
+	"qcitycoin.org/qcity/stratum/port"
 	"qcitycoin.org/qcity/stratum/server"
 )
 
@@ -38,9 +39,10 @@ type box struct {
 	net     *consensus.Network
 	log     *slog.Logger
 	node    *node.Node
-	miner   *miner.Miner   // nil: off
-	stratum *server.Server // nil: off
-	books   *pool.Books    // nil: no payout
+	miner   *miner.Miner      // nil: off
+	stratum *server.Server    // nil: off
+	cert    *port.Certificate // of the Stratum port; nil: without TLS
+	books   *pool.Books       // nil: no payout
 	account *accounts
 	api     *firmwareapi.Server
 	status  *firmwareapi.Broadcaster
@@ -165,6 +167,12 @@ func (b *box) openMining(file string, before *succession) error {
 			c.Personal = b.account.personal
 		}
 		log := b.log.With("component", "stratum")
+		if b.cert, err = stratumCertificate(&b.cfg, log); err != nil {
+			return fmt.Errorf("[stratum] in %s: %w", file, err)
+		}
+		if b.cert != nil {
+			c.TLS = b.cert.TLS()
+		}
 		if b.stratum, err = server.New(c, b.books, b.stratumListener, b.node.Feed, b.node, log); err != nil {
 			return err
 		}
@@ -296,6 +304,11 @@ func (b *box) addresses() [][2]string {
 	list = append(list, [2]string{"rpc", "http://" + b.rpcListener.Addr().String()})
 	if b.stratumListener != nil {
 		list = append(list, [2]string{"miners", "stratum+tcp://" + b.stratumListener.Addr().String()})
+		if b.cert != nil {
+			list = append(list,
+				[2]string{"tls", "stratum+ssl://" + b.stratumListener.Addr().String()},
+				[2]string{"sha256", b.cert.Fingerprint()})
+		}
 	}
 	if b.signerListener != nil {
 		list = append(list, [2]string{"signers", b.signerListener.Addr().String()})
