@@ -366,4 +366,3 @@ func TestOperatorsDevicesComeFirst(t *testing.T) {
 		}
 	}
 }
-

@@ -48,6 +48,22 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
+// transcripts returns every conversation's text.
+func transcripts(t testing.TB) (texts []string) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(text))
+	}
+	return texts
+}
+
 // pattern turns an expected line into a regular expression. $JOB and the like
 // stand for a value that differs each time; $JOBa, with a small letter, is the
 // same value wherever it stands.
