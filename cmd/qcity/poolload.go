@@ -129,16 +129,50 @@ func (p *poolLoad) check(given func(string) bool) (err error) {
 
 func (p *poolLoad) run(ctx context.Context, out io.Writer) error {
 	line := newStatusLine(os.Stderr, p.noProgress)
+	defer line.clear()
+	if p.compare {
+		return p.runCompared(ctx, out, line)
+	}
 	p.cfg.Progress = func(g load.Progress) { line.show(progressText(g)) }
 	res, err := p.measure(ctx)
 	line.clear()
 	if err != nil {
 		return err
 	}
-	if err := p.print(out, res); err != nil {
+	if err := p.print(out, res, loadText(res)); err != nil {
 		return err
 	}
 	if !res.Complete {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// runCompared measures without and with stalled connections in turns.
+func (p *poolLoad) runCompared(ctx context.Context, out io.Writer, line *statusLine) error {
+	var runs []*load.Result
+	stalled := p.cfg.Stalled
+	for i := 0; i < 2*p.rounds && ctx.Err() == nil; i++ {
+		p.cfg.Stalled = 0
+		if i%2 == 1 {
+			p.cfg.Stalled = stalled
+		}
+		p.cfg.Progress = func(g load.Progress) {
+			line.show(fmt.Sprintf("run %d of %d, %s", i+1, 2*p.rounds, progressText(g)))
+		}
+		res, err := p.measure(ctx)
+		if err != nil {
+			return err
+		}
+		runs = append(runs, res)
+	}
+	line.clear()
+	c := load.Compare(runs)
+	c.Complete = c.Complete && len(runs) == 2*p.rounds
+	if err := p.print(out, c, comparisonText(&c, stalled)); err != nil {
+		return err
+	}
+	if !c.Complete {
 		return context.Cause(ctx)
 	}
 	return nil

@@ -56,15 +56,37 @@ func progressText(g load.Progress) string {
 	return s.String()
 }
 
-// print writes the result in the form that was asked for.
-func (p *poolLoad) print(w io.Writer, r *load.Result) error {
+// print writes a result in the form that was asked for.
+func (p *poolLoad) print(w io.Writer, result any, text string) error {
 	if p.json {
-		return writeJSON(w, r)
+		return writeJSON(w, result)
 	}
-	var s strings.Builder
-	s.WriteString(loadText(r))
-	_, err := io.WriteString(w, s.String())
+	_, err := io.WriteString(w, text)
 	return err
+}
+
+// comparisonText is a comparison for people: its runs, then what it is about.
+func comparisonText(c *load.Comparison, stalled float64) string {
+	var s strings.Builder
+	for i, r := range c.Without {
+		fmt.Fprintf(&s, "run %d, nobody stalls: %s\n", 2*i+1, loadText(r))
+		if i < len(c.With) {
+			fmt.Fprintf(&s, "run %d, %g %% stall: %s\n", 2*i+2, 100*stalled, loadText(c.With[i]))
+		}
+	}
+	if !c.Complete {
+		s.WriteString("interrupted: this is what was measured until then\n")
+	}
+	fmt.Fprintf(&s, "p99 of a broadcast to those who read, median: %.2f ms without, %.2f ms with %g %% stalled: ratio %.3f", c.P99Without, c.P99With, 100*stalled, c.Ratio)
+	if len(c.Rounds) > 1 {
+		s.WriteString(" (rounds")
+		for _, r := range c.Rounds {
+			fmt.Fprintf(&s, " %.3f", r)
+		}
+		s.WriteByte(')')
+	}
+	s.WriteByte('\n')
+	return s.String()
 }
 
 // loadText is a result for people.
@@ -109,6 +131,9 @@ func loadText(r *load.Result) string {
 	if st := r.Stalled; st != nil {
 		fmt.Fprintf(&s, "stalled     %d stopped reading, %d of them were closed\n", st.Connections, st.Closed)
 		reasons(&s, st.Reasons)
+		if q := st.Queued; q != nil {
+			fmt.Fprintf(&s, "            %.0f KB wait for one in the pool's socket (median of %d; %.0f KB at most)\n", kb(q.Median), q.Sockets, kb(q.Max))
+		}
 	}
 	if sh := r.Shares; sh != nil {
 		fmt.Fprintf(&s, "shares      %d answered in %.1f s: %.0f a second", sh.Answered, sh.Seconds, sh.PerSecond)
@@ -139,6 +164,7 @@ func loadText(r *load.Result) string {
 	return s.String()
 }
 
+func kb(bytes int64) float64 { return float64(bytes) / (1 << 10) }
 func mb(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 // reasons lists counted reasons, the most frequent first.

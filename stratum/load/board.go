@@ -163,11 +163,11 @@ func (b *board) stop() {
 	b.counts = false
 }
 
-// number is how many broadcasts were seen.
+// number is how many broadcasts were counted.
 func (b *board) number() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.done) + len(b.open)
+	return len(b.done)
 }
 
 func (b *board) fill(out *Broadcasts) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -222,6 +223,17 @@ func sockaddr(a *net.TCPAddr) (unix.Sockaddr, int) {
 	return s, unix.AF_INET6
 }
 
+func localAddr(fd int) netip.AddrPort {
+	sa, _ := unix.Getsockname(fd)
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
 // event takes one event of epoll.
 func (l *loop) event(now int64, ev *unix.EpollEvent) {
 	i := int(ev.Fd)
@@ -249,13 +261,14 @@ func (l *loop) event(now int64, ev *unix.EpollEvent) {
 		return
 	}
 	if l.fds[i] >= 0 && ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		l.read(now, i)
+		l.read(now, i, ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
 	}
 }
 
 // read takes what is there. A read that does not fill the buffer emptied the
-// socket; what comes later makes another event.
-func (l *loop) read(now int64, i int) {
+// socket, and what comes later makes another event; but not an end that came
+// with this one.
+func (l *loop) read(now int64, i int, ends bool) {
 	c := &l.sq.conns[i]
 	for {
 		n, stamp, err := l.in.read(int(l.fds[i]))
@@ -284,7 +297,11 @@ func (l *loop) read(now int64, i int) {
 		if c.out != nil && !l.blocked[i] {
 			l.flush(now, i)
 		}
-		if l.fds[i] < 0 || n < len(l.in.buf) || c.deaf && c.state == holding {
+		if c.deaf && c.state == holding {
+			l.sq.deafLocal[localAddr(int(l.fds[i]))] = true
+			return
+		}
+		if l.fds[i] < 0 || n < len(l.in.buf) && !ends {
 			return
 		}
 		now = clock()

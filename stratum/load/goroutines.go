@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -160,6 +161,10 @@ func (t *teller) run(ctx context.Context, places chan struct{}) {
 		}
 		c.sq.refill(c)
 		state, write := c.state, c.out != nil
+		if tcp, ok := conn.LocalAddr().(*net.TCPAddr); ok && state == holding && c.deaf {
+			local := tcp.AddrPort()
+			c.sq.deafLocal[netip.AddrPortFrom(local.Addr().Unmap(), local.Port())] = true
+		}
 		c.sq.mu.Unlock()
 		if err != nil || state == closed {
 			_ = netConn(conn).Close()

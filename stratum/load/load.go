@@ -60,6 +60,9 @@ type Config struct {
 	Progress func(Progress)
 
 	goroutines bool // the portable engine, in tests
+	// pause lets the pool come to rest after the storm, before its memory is
+	// read. Default 1 s; shorter in tests.
+	pause time.Duration
 }
 
 // Rate is a number of shares a second.
@@ -116,6 +119,7 @@ func (c Config) withDefaults() Config {
 	c.Connections = cmp.Or(c.Connections, 1000)
 	c.Timeout = cmp.Or(c.Timeout, time.Minute)
 	c.Duration = cmp.Or(c.Duration, 20*time.Second)
+	c.pause = cmp.Or(c.pause, time.Second)
 	c.Worker = cmp.Or(c.Worker, "load.%d")
 	c.Password = cmp.Or(c.Password, "x")
 	c.Agent = cmp.Or(c.Agent, "qcity-load")

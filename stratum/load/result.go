@@ -91,6 +91,16 @@ type Stalled struct {
 	Closed      int            `json:"closed"`      // by the pool
 	ClosedAfter Percentiles    `json:"closedAfter"` // since they stopped reading
 	Reasons     map[string]int `json:"reasons"`
+	// Queued is what waited for them in the pool's sockets at the end; known
+	// only on Linux, with the pool on the same machine.
+	Queued *Queued `json:"queued,omitempty"`
+}
+
+// Queued describes the send queues of sockets, in bytes.
+type Queued struct {
+	Sockets int   `json:"sockets"`
+	Median  int64 `json:"median"`
+	Max     int64 `json:"max"`
 }
 
 // Shares says how submits were answered.

@@ -3,7 +3,9 @@ package load
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -98,7 +100,7 @@ func (r *run) measure(ctx context.Context, pool processes) (*Result, error) {
 
 	res.Complete = r.storm(ctx)
 	u.stormed = pool.usage()
-	res.Complete = res.Complete && wait(ctx, pauseAfterStorm)
+	res.Complete = res.Complete && wait(ctx, r.cfg.pause)
 	u.rested = pool.usage()
 	r.enter(phaseHold)
 	if res.Complete && r.cfg.Duration > 0 {
@@ -106,12 +108,36 @@ func (r *run) measure(ctx context.Context, pool processes) (*Result, error) {
 	}
 	u.end = pool.usage()
 	ended := clock()
+	queued := r.queued()
 	r.enter(phaseEnd)
 	wg.Wait()
 	close(tipsDone)
 	r.board.settle(clock(), true)
 	r.fill(res, &u, ended)
+	if res.Stalled != nil {
+		res.Stalled.Queued = queued
+	}
+	res.notes()
 	return res, nil
+}
+
+// queued says what waits in the pool's sockets for those who stopped reading;
+// nil if that is not known. It must be asked while they are open.
+func (r *run) queued() *Queued {
+	all := map[netip.AddrPort]bool{}
+	for _, sq := range r.squads {
+		sq.mu.Lock()
+		maps.Copy(all, sq.deafLocal)
+		sq.mu.Unlock()
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	b := queuedFor(all)
+	if len(b) == 0 {
+		return nil
+	}
+	return &Queued{Sockets: len(b), Median: b[len(b)/2], Max: b[len(b)-1]}
 }
 
 func (r *run) enter(phase int32) {
@@ -144,9 +170,6 @@ func (r *run) storm(ctx context.Context) bool {
 	}
 	return true
 }
-
-// pauseAfterStorm lets the pool come to rest before its memory is read.
-const pauseAfterStorm = time.Second
 
 // hold measures broadcasts and shares, and reports whether it came to its end.
 func (r *run) hold(ctx context.Context) bool {

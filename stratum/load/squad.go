@@ -1,6 +1,7 @@
 package load
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type squad struct {
 	lost        map[string]int
 	deafReasons map[string]int
 	deafClosed  []int64
+	deafLocal   map[netip.AddrPort]bool // of those that are open
 	junk        int
 	stray       int
 	reconnects  int
@@ -38,7 +40,7 @@ func newSquad(r *run, numbers []int32) *squad {
 	sq := &squad{
 		run: r, conns: make([]conn, len(numbers)),
 		failures: map[string]int{}, lost: map[string]int{}, deafReasons: map[string]int{},
-		rejects: map[reject]uint64{},
+		rejects: map[reject]uint64{}, deafLocal: map[netip.AddrPort]bool{},
 	}
 	for i, n := range numbers {
 		sq.conns[i] = conn{sq: sq, number: n, deaf: r.isDeaf(n)}

@@ -51,3 +51,20 @@ func round3(x float64) float64 { return math.Round(x*1000) / 1000 }
 func compareRejected(a, b Rejected) int {
 	return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Text, b.Text))
 }
+
+// lateMs is how late this tool may read before a note says so.
+const lateMs = 50
+
+// notes adds what a reader of the figures should know.
+func (r *Result) notes() {
+	note := func(text string) { r.Notes = append(r.Notes, text) }
+	if r.Complete && r.Setup.Seconds > 0 && r.Broadcasts.Count == 0 && r.Storm.Holding > 0 {
+		note("there was no new tip in the time: measure for longer than one block takes")
+	}
+	if r.Tool.Lag != nil && r.Tool.Lag.P99 > lateMs {
+		note("this tool was late to read, because the machine was busy: the pool has been slowed down, too, if it is on the same machine")
+	}
+	if r.Shares != nil && r.Complete && r.Shares.Sent == 0 && r.Storm.Holding > 0 {
+		note("no share was found: the pool's difficulty is too high for a tool that hashes on this CPU; many pools lower it for a password like d=0.0001")
+	}
+}

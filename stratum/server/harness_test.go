@@ -206,8 +206,11 @@ func (a addressed) RemoteAddr() net.Addr {
 
 func (r *rig) client() *client { return r.clientFrom("192.0.2.1:1000") }
 
-func (r *rig) clientFrom(remote string) *client {
-	c := &client{t: r.t, conn: r.dialFrom(remote), lines: make(chan message, 4096)}
+func (r *rig) clientFrom(remote string) *client { return r.clientOn(r.dialFrom(remote)) }
+
+// clientOn is a miner on an open connection.
+func (r *rig) clientOn(conn net.Conn) *client {
+	c := &client{t: r.t, conn: conn, lines: make(chan message, 4096)}
 	go func() {
 		defer close(c.lines)
 		in := bufio.NewScanner(c.conn)

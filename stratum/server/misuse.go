@@ -8,6 +8,7 @@ import (
 
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/port"
 )
 
 // misuse counts what the rules below did, since the start.
@@ -133,7 +134,7 @@ func (s *session) climb(now time.Time, r pool.Reason) error {
 // police closes what only takes a place: a line that never ends, and a client
 // that never gets ready for work. It runs once a second; the caller holds s.mu.
 func (s *session) police(now time.Time) {
-	if s.closing {
+	if s.closing || s.kind == port.Unknown { // before, the time to subscribe is what counts
 		return
 	}
 	var why string

@@ -8,6 +8,7 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/port"
 )
 
 // Stats is a snapshot of the server.
@@ -24,6 +25,7 @@ type Stats struct {
 // SessionStats describes one open connection.
 type SessionStats struct {
 	Remote      string // address of the peer
+	Transport   string // plain, tls, websocket or tls+websocket; empty until known
 	UserAgent   string // as given in mining.subscribe or asked for, unprintable characters replaced
 	Class       string // of the device, see stratum.Device; empty: unknown
 	Info        string // what mining.configure told of the device
@@ -75,6 +77,9 @@ func (s *session) stats() (SessionStats, bool) {
 		Remote: s.remote, UserAgent: s.agent, VersionMask: s.mask, Difficulty: s.announced,
 		Connected: s.connected, Accepted: s.accepted, Rejected: s.rejected,
 		Class: s.class, Info: s.info, Rolls: s.rolls, Twin: s.twins >= twinsToTell,
+	}
+	if s.kind != port.Unknown {
+		info.Transport = s.kind.String()
 	}
 	if s.subscribed {
 		info.Extranonce1 = hex.EncodeToString(s.extranonce(new([work.ExtranonceSize]byte)))
