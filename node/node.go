@@ -63,6 +63,8 @@ type Config struct {
 	Version string
 	// HashRate returns this box's own hashes per second, for RPC; may be nil.
 	HashRate func() float64
+	// Calls returns RPC methods of other parts of the box, when Run starts; may be nil.
+	Calls func() []rpc.Call
 }
 
 // Node is an open node. Chain, Pool and Feed may be used before Run.
@@ -146,7 +148,11 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		g.Go(func() error { return v.Run(ctx) })
 	}
 	log := n.log.With("component", "rpc")
-	server := rpc.New(rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version},
+	c := rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version}
+	if n.cfg.Calls != nil {
+		c.Calls = n.cfg.Calls()
+	}
+	server := rpc.New(c,
 		rpcChain{n.Chain}, rpcPool{n.Pool, n.verified, log}, rpcMining{n}, log)
 	g.Go(func() error { return server.Run(ctx, l) })
 	// A part that says "canceled" while nobody cancelled has failed.
@@ -173,6 +179,22 @@ func (n *Node) Healthy() error {
 		err = fmt.Errorf("the tip %s is not stored", tip.ID)
 	}
 	return err
+}
+
+// SaveWork returns what RestoreWork needs to take solutions of the jobs that are out.
+func (n *Node) SaveWork() ([]byte, error) {
+	if n.templates == nil {
+		return nil, nil
+	}
+	return n.templates.Save()
+}
+
+// RestoreWork remembers the jobs that another program saved. Call it before Run.
+func (n *Node) RestoreWork(saved []byte) error {
+	if n.templates == nil || len(saved) == 0 {
+		return nil
+	}
+	return n.templates.Restore(saved)
 }
 
 // PoolSize returns the number of transactions that wait and their size in bytes.

@@ -46,11 +46,16 @@ type box struct {
 	link    *link.Listener // nil: the signer is reached by its socket, or there is none
 
 	rpcListener, apiListener, stratumListener, signerListener net.Listener
+
+	upgrade   <-chan os.Signal            // nil: nobody follows
+	successor func(context.Context) error // whether another program can take over
+	left      *succession                 // for it, when run returned errUpgrade
 }
 
 // openBox opens what can fail for reasons the user has to know: ports, data
-// directory, addresses. It starts nothing.
-func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Logger) (b *box, err error) {
+// directory, addresses. It starts nothing. before is what another program left,
+// or nil.
+func openBox(ctx context.Context, cfg configs.Config, file string, before *succession, log *slog.Logger) (b *box, err error) {
 	b = &box{cfg: cfg, log: log, status: firmwareapi.NewBroadcaster()}
 	defer func() {
 		if err != nil {
@@ -66,7 +71,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Log
 			return b, fmt.Errorf("payout in %s: %w", file, err)
 		}
 	}
-	if err := b.listen(ctx, file); err != nil {
+	if err := b.listen(ctx, file, before); err != nil {
 		return b, err
 	}
 	if err := b.openLink(file); err != nil {
@@ -80,7 +85,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Log
 		return b, err
 	}
 	if payout != nil {
-		if err := b.openMining(file); err != nil {
+		if err := b.openMining(file, before); err != nil {
 			return b, err
 		}
 	}
@@ -93,7 +98,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, log *slog.Log
 	return b, nil
 }
 
-func (b *box) listen(ctx context.Context, file string) error {
+func (b *box) listen(ctx context.Context, file string, before *succession) error {
 	open := func(key, address string, listen func() (net.Listener, error)) (net.Listener, error) {
 		if address == "" {
 			return nil, nil
@@ -123,11 +128,14 @@ func (b *box) listen(ctx context.Context, file string) error {
 	if b.cfg.Payout == "" {
 		return nil // no work to hand out
 	}
+	if b.stratumListener, err = before.listener(b.cfg.Stratum.Listen); b.stratumListener != nil || err != nil {
+		return err
+	}
 	b.stratumListener, err = open("stratum.listen", b.cfg.Stratum.Listen, tcp(b.cfg.Stratum.Listen))
 	return err
 }
 
-func (b *box) openMining(file string) error {
+func (b *box) openMining(file string, before *succession) error {
 	var err error
 	if b.cfg.Miner.Threads > 0 {
 		if err := b.openMiner(); err != nil {
@@ -141,9 +149,22 @@ func (b *box) openMining(file string) error {
 				Start: b.cfg.Stratum.StartDifficulty, Min: b.cfg.Stratum.MinDifficulty, Max: b.cfg.Stratum.MaxDifficulty,
 			},
 		}
-		b.stratum, err = server.New(c, pool.New(time.Now(), pool.Config{}), b.stratumListener, b.node.Feed, b.node, b.log.With("component", "stratum"))
+		log := b.log.With("component", "stratum")
+		if b.stratum, err = server.New(c, pool.New(time.Now(), pool.Config{}), b.stratumListener, b.node.Feed, b.node, log); err != nil {
+			return err
+		}
+		if before != nil {
+			if err := b.node.RestoreWork(before.Work); err != nil {
+				log.Error("blocks found for jobs that are out are lost", "err", err)
+			}
+		}
+		if before != nil && len(before.Stratum.FDs) > 0 {
+			if err := b.stratum.Adopt(&before.Stratum); err != nil {
+				log.Error("miners have to connect again", "err", err)
+			}
+		}
 	}
-	return err
+	return nil
 }
 
 // kernelFile, in the data directory, remembers which hashing kernel was the
@@ -267,7 +288,39 @@ func (b *box) run(ctx context.Context) error {
 	if b.stratum != nil {
 		g.Go(func() error { return b.stratum.Run(ctx) })
 	}
+	if b.upgrade != nil {
+		g.Go(func() error { return b.makeWay(ctx) })
+	}
 	return g.Wait()
+}
+
+// makeWay ends everything with errUpgrade when another program is to take over.
+func (b *box) makeWay(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.upgrade:
+		}
+		if err := b.successor(ctx); err != nil {
+			b.log.Error("no upgrade: everything goes on as it was", "err", err)
+			continue
+		}
+		b.left = &succession{}
+		if b.stratum != nil {
+			h, err := b.stratum.HandOver()
+			if err != nil {
+				b.log.Error("miners have to connect again", "err", err)
+			} else {
+				b.left.Stratum = *h
+			}
+		}
+		var err error
+		if b.left.Work, err = b.node.SaveWork(); err != nil {
+			b.log.Error("blocks found for jobs that are out are lost", "err", err)
+		}
+		return errUpgrade
+	}
 }
 
 func (b *box) close() {

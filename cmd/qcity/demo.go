@@ -128,7 +128,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, until uint32, asJSO
 		return err
 	}
 	defer func() { err = errors.Join(err, d.closer()) }()
-	b, err := openBox(ctx, cfg, file, d.log)
+	b, err := openBox(ctx, cfg, file, nil, d.log)
 	if err != nil {
 		return err
 	}

@@ -79,6 +79,6 @@ mined with SHA-256d.
 
 Start with "qcity demo": it brings up a whole network on this machine.`,
 	}
-	root.AddCommand(newDemo(), newRun(), newSigner(), newAudit(), newChain(), newHW(), newBench(), newSimulate(), newWatermark(), newNode(), newAuthority(), newKey(), newCeremony(), newHSM(), newKernelSelfTest())
+	root.AddCommand(newDemo(), newRun(), newSigner(), newAudit(), newChain(), newHW(), newBench(), newSimulate(), newWatermark(), newNode(), newAuthority(), newKey(), newCeremony(), newHSM(), newPoolCmd(), newKernelSelfTest())
 	return root
 }

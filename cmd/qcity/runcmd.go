@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"os"
 
@@ -11,12 +13,21 @@ import (
 
 func newRun() *cobra.Command {
 	var file string
+	var check bool
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run a box from its configuration: node, CPU miner, Stratum port, API",
 		Long: `Run everything the configuration enables but the signer, which is a process of
-its own ("qcity signer run"). Ctrl-C ends it cleanly.`,
-		Example: "  qcity run --config ./devnet/qcity.toml",
+its own ("qcity signer run"). Ctrl-C ends it cleanly.
+
+SIGUSR2 replaces the program without losing a miner: install the new qcity in
+the old one's place, then send the signal. The new program is asked first
+whether it can run with this configuration. It goes on in the same process with
+the miners' connections, jobs and accounts; only those over TLS or WebSocket
+come back by themselves. --check asks the same question and changes nothing.`,
+		Example: `  qcity run --config ./devnet/qcity.toml
+  qcity run --config ./devnet/qcity.toml --check
+  kill -USR2 "$(pidof qcity)"`,
 		Args:    cobra.NoArgs,
 		PreRunE: checkFeatures,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -24,16 +35,44 @@ its own ("qcity signer run"). Ctrl-C ends it cleanly.`,
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			b, err := openBox(cmd.Context(), cfg, file, log)
-			if err != nil {
+			if check {
+				_, err := configs.LoadNetwork(cfg.NetworkName())
 				return err
 			}
-			defer b.close()
-			log.Info("running", "network", b.net.Name, "id", b.net.ID, "height", b.node.Chain.Tip().Height)
-			return b.run(cmd.Context())
+			return runBox(cmd.Context(), cfg, file, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		},
 	}
 	c.Flags().StringVar(&file, "config", configs.FileName, "configuration file")
+	c.Flags().BoolVar(&check, "check", false, "check the configuration and end")
 	return c
+}
+
+// runBox runs a box until ctx ends, or another program takes over.
+func runBox(ctx context.Context, cfg configs.Config, file string, log *slog.Logger) error {
+	path, err := program()
+	if err != nil {
+		return err
+	}
+	left, err := inheritance()
+	if err != nil {
+		return err
+	}
+	upgrade, stop := upgradeSignals()
+	defer stop()
+	for {
+		b, err := openBox(ctx, cfg, file, left, log)
+		if err != nil {
+			return err
+		}
+		b.upgrade, b.successor = upgrade, func(ctx context.Context) error { return checkSuccessor(ctx, path, file) }
+		log.Info("running", "network", b.net.Name, "id", b.net.ID, "height", b.node.Chain.Tip().Height, "version", version)
+		err = b.run(ctx)
+		b.close()
+		if !errors.Is(err, errUpgrade) {
+			return err
+		}
+		left = b.left
+		// Only a failure comes back from here: then this program goes on.
+		log.Error("the upgrade failed", "err", succeed(path, left, log))
+	}
 }

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"time"
 
+	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
 )
 
@@ -13,15 +15,29 @@ type Config struct {
 	// told so and closed. Default 10,000. There is no limit per address: rental
 	// services put thousands of miners behind one.
 	MaxSessions int
+	// TLS serves clients that begin with a TLS handshake, on the same port. Nil
+	// closes them at once: some try without TLS then.
+	TLS *tls.Config
 	// LineLimit is the longest line read, in bytes. Default 8192.
 	LineLimit int
 	// JunkLines is the number of unreadable lines that closes a connection. Default 5.
 	JunkLines int
 	// Difficulty holds the limits and the aim of variable difficulty.
 	Difficulty stratum.VardiffConfig
-	// SubscribeTimeout closes a connection that has not subscribed. Default
-	// 30 s. A subscribed miner may stay silent for ever.
+	// Devices is searched before the built-in table of devices; an entry for the
+	// agent "" replaces that. Default none.
+	Devices []stratum.Device
+	// SubscribeTimeout closes a connection that has not subscribed, and
+	// AuthorizeTimeout one that has not authorized a worker. Default 30 s and
+	// 10 min. A miner that did both may stay silent for ever.
 	SubscribeTimeout time.Duration
+	AuthorizeTimeout time.Duration
+	// LineTimeout closes a connection that begins a line and does not end it. Default 1 min.
+	LineTimeout time.Duration
+	// FloodBurst messages without effect at once, and FloodRate a second in the
+	// long run, are taken; more close the connection. An accepted share allows
+	// one more. Default 2000 and 20.
+	FloodBurst, FloodRate int
 	// WriteTimeout closes a connection that takes no data for so long. Default 30 s.
 	WriteTimeout time.Duration
 	// RefreshInterval is the longest time between two jobs; the same work is
@@ -29,6 +45,10 @@ type Config struct {
 	// after 60 to 120 silent seconds, and some lets its hash rate fade without
 	// new jobs. Default 24 s (checked once a second, so 25 s at most).
 	RefreshInterval time.Duration
+	// UpdateInterval is the least time between a job and the next on the same
+	// parent: every new job costs a device the work in its pipeline, and better
+	// transactions are worth less than that. Default 10 s.
+	UpdateInterval time.Duration
 	// RetargetGrace is how long shares of a superseded, easier difficulty are
 	// still taken: some devices apply a new one only at the next block. Default 2 min.
 	RetargetGrace time.Duration
@@ -39,9 +59,17 @@ type Config struct {
 	// judges the time of a block by its own rule.
 	NTimeAhead time.Duration
 	// ResumeEntries and ResumeFor bound the closed sessions whose extranonce1,
-	// difficulty and jobs wait for their miner to come back. Default 4096, 10 min.
+	// difficulty and jobs wait for their miner to come back. Default 16,384, 10 min.
 	ResumeEntries int
 	ResumeFor     time.Duration
+	// Personal returns the work of one worker on a job of the feed: the same but for
+	// its coinbase, with an id of its own that the submitter knows. False: the worker
+	// does the common work. It is asked once for each account and job. Nil: all work
+	// is common.
+	Personal func(job *work.Job, worker string) (*work.Job, bool)
+	// TakeoverSilence is how long an open connection must have said nothing
+	// before a new one from the same address may have its extranonce1. Default 5 s.
+	TakeoverSilence time.Duration
 }
 
 func orDefault[T int | time.Duration](v *T, def T) {
@@ -57,12 +85,18 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.JunkLines, 5)
 	c.Difficulty = c.Difficulty.WithDefaults()
 	orDefault(&c.SubscribeTimeout, 30*time.Second)
+	orDefault(&c.AuthorizeTimeout, 10*time.Minute)
+	orDefault(&c.LineTimeout, time.Minute)
+	orDefault(&c.FloodBurst, 2000)
+	orDefault(&c.FloodRate, 20)
+	orDefault(&c.TakeoverSilence, 5*time.Second)
 	orDefault(&c.WriteTimeout, 30*time.Second)
 	orDefault(&c.RefreshInterval, 24*time.Second)
+	orDefault(&c.UpdateInterval, 10*time.Second)
 	orDefault(&c.RetargetGrace, 2*time.Minute)
 	orDefault(&c.KeepJobs, 32)
 	orDefault(&c.NTimeAhead, 7000*time.Second)
-	orDefault(&c.ResumeEntries, 4096)
+	orDefault(&c.ResumeEntries, 16_384)
 	orDefault(&c.ResumeFor, 10*time.Minute)
 	return c
 }
@@ -78,8 +112,14 @@ func (c Config) Check() error {
 		{"LineLimit", int64(c.LineLimit), 512, 1 << 20},
 		{"JunkLines", int64(c.JunkLines), 1, 1 << 20},
 		{"SubscribeTimeout", int64(c.SubscribeTimeout), int64(time.Second), int64(time.Hour)},
+		{"AuthorizeTimeout", int64(c.AuthorizeTimeout), int64(time.Second), int64(24 * time.Hour)},
+		{"LineTimeout", int64(c.LineTimeout), int64(time.Second), int64(time.Hour)},
+		{"FloodBurst", int64(c.FloodBurst), 100, 1 << 30},
+		{"FloodRate", int64(c.FloodRate), 1, 1 << 30},
+		{"TakeoverSilence", int64(c.TakeoverSilence), 1, int64(time.Hour)},
 		{"WriteTimeout", int64(c.WriteTimeout), int64(time.Second), int64(time.Hour)},
 		{"RefreshInterval", int64(c.RefreshInterval), int64(time.Second), int64(time.Hour)},
+		{"UpdateInterval", int64(c.UpdateInterval), 1, int64(time.Hour)},
 		{"RetargetGrace", int64(c.RetargetGrace), 1, int64(24 * time.Hour)},
 		{"KeepJobs", int64(c.KeepJobs), 2, 4096},
 		{"NTimeAhead", int64(c.NTimeAhead), 1, int64(24 * time.Hour)},
@@ -88,6 +128,12 @@ func (c Config) Check() error {
 	} {
 		if f.value < f.min || f.value > f.max {
 			return fmt.Errorf("stratum: %s is %d, set it between %d and %d", f.name, f.value, f.min, f.max)
+		}
+	}
+	for _, d := range c.Devices {
+		if d.Start < 0 || d.Floor < 0 || d.Extranonce2 != 0 && d.Extranonce2 != 4 && d.Extranonce2 != 8 {
+			return fmt.Errorf("stratum: device %q has start %v, floor %v and an extranonce2 of %d bytes; set difficulties from 0 up and 4 or 8 bytes (0: 8)",
+				d.Agent, d.Start, d.Floor, d.Extranonce2)
 		}
 	}
 	if err := c.Difficulty.Check(); err != nil {

@@ -11,9 +11,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
@@ -29,17 +32,27 @@ type Server struct {
 	log    *slog.Logger
 
 	current  atomic.Pointer[template]
+	numbers  atomic.Uint32 // of sessions
+	misuse   misuse
+	twins    twinTable
 	nextJob  atomic.Uint32 // ids start at random: a job of an earlier run is unknown, not mistaken
 	books    *pool.Books
 	solved   *pool.Seen // headers already given to the submitter
 	buffers  sync.Pool  // *[]byte for output
 	blockCtx context.Context
+	noise    rate.Sometimes // how often refused Stratum V2 clients are worth a line
 
 	wg       sync.WaitGroup
 	mu       sync.Mutex // locked before any session's
 	sessions map[*session]struct{}
 	prefixes prefixes
 	stopping bool
+
+	handing atomic.Bool   // Run ends without closing connections
+	stop    chan struct{} // closed by HandOver
+	ended   chan struct{} // closed when Run has ended
+	handed  *Handover
+	handErr error
 }
 
 // New makes a server for the miners that connect to ln, which the server
@@ -54,7 +67,9 @@ func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit
 		books:    books,
 		solved:   pool.NewSeen(2048),
 		sessions: map[*session]struct{}{},
-		prefixes: newPrefixes(),
+		prefixes: newPrefixes(time.Now(), books),
+		noise:    rate.Sometimes{Interval: time.Minute},
+		stop:     make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.buffers.New = func() any { b := make([]byte, 0, 2048); return &b }
 	s.nextJob.Store(rand.Uint32())
@@ -62,24 +77,50 @@ func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit
 }
 
 // Run serves until ctx ends (then it returns nil) or the listener fails. It
-// returns when every connection is closed and every block candidate delivered.
+// returns when every connection is closed, or handed over, and every block
+// candidate delivered.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.blockCtx = context.WithoutCancel(ctx) // a solved header outlives the shutdown
-	stop := context.AfterFunc(ctx, func() { _ = s.ln.Close() })
+	defer close(s.ended)
+	stop := context.AfterFunc(ctx, s.stopAccepting)
 	defer stop()
 	var watchers sync.WaitGroup
 	watchers.Go(func() { s.watchFeed(ctx) })
 	watchers.Go(func() { s.tick(ctx) })
+	watchers.Go(func() {
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	for _, ses := range s.all() { // adopted
+		s.start(ses)
+	}
 
 	err := s.accept(ctx)
 	cancel()
-	_ = s.ln.Close()
 	watchers.Wait()
+	if s.handing.Load() {
+		s.freeze()
+		s.wg.Wait()
+		s.handed, s.handErr = s.collect()
+	}
+	_ = s.ln.Close()
 	s.closeAll()
 	s.wg.Wait()
 	return err
+}
+
+// stopAccepting ends accept; a listener that is handed over stays open.
+func (s *Server) stopAccepting() {
+	if ln, ok := s.ln.(interface{ SetDeadline(time.Time) error }); ok && s.handing.Load() {
+		_ = ln.SetDeadline(time.Unix(1, 0))
+		return
+	}
+	_ = s.ln.Close()
 }
 
 // accept takes connections until the listener is closed. Running out of file
@@ -116,7 +157,6 @@ func (s *Server) admit(conn net.Conn) {
 	full, stopping := len(s.sessions) >= s.cfg.MaxSessions, s.stopping
 	if !full && !stopping {
 		s.sessions[ses] = struct{}{}
-		s.wg.Add(1)
 	}
 	s.mu.Unlock()
 	if full || stopping {
@@ -126,27 +166,32 @@ func (s *Server) admit(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	go func() {
-		defer s.wg.Done()
-		ses.run()
-		s.leave(ses)
-	}()
+	s.start(ses)
+}
+
+// start serves a session in a goroutine of its own.
+func (s *Server) start(ses *session) {
+	s.wg.Go(func() {
+		if ended := ses.run(); ended {
+			s.leave(ses)
+		}
+	})
 }
 
 // leave removes a session and keeps its place for the miner's return.
 func (s *Server) leave(ses *session) {
+	s.mu.Lock() // both, as a place may be taken over at any moment
 	ses.mu.Lock()
-	subscribed, e1, workers := ses.subscribed, ses.extranonce1, ses.workers
-	was := parked{closed: time.Now(), difficulty: ses.vardiff.Difficulty(), jobs: ses.jobs, last: ses.last}
+	workers := ses.workers
+	delete(s.sessions, ses)
+	if ses.subscribed {
+		ses.dropLapsed()
+		s.prefixes.park(ses.extranonce1, ses.parked(time.Now()), s.cfg.ResumeEntries)
+	}
 	ses.mu.Unlock()
+	s.mu.Unlock()
 	for _, w := range workers {
 		s.books.Close(w)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sessions, ses)
-	if subscribed {
-		s.prefixes.park(e1, was, s.cfg.ResumeEntries)
 	}
 }
 
@@ -155,20 +200,20 @@ func (s *Server) closeAll() {
 	defer s.mu.Unlock()
 	s.stopping = true
 	for ses := range s.sessions {
-		_ = ses.conn.Close()
+		_ = ses.socket.Close()
 	}
 }
 
 // watchFeed gives every new job to every session. Nothing here waits for a
-// client: a session only learns that a job is due, and writes on its own.
+// client: what a socket does not take at once, the session writes on its own.
 func (s *Server) watchFeed(ctx context.Context) {
 	for {
 		job, changed := s.feed.Latest()
 		if job != nil {
-			tpl := newTemplate(job)
 			s.books.NewParent(job.PrevBlock)
-			s.current.Store(tpl)
-			s.each(func(ses *session) { ses.jobIsDue() })
+			s.books.Network(job.Target)
+			s.current.Store(newTemplate(job))
+			s.broadcast(changed)
 		}
 		select {
 		case <-ctx.Done():
@@ -189,7 +234,9 @@ func (s *Server) tick(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		s.each(func(ses *session) { ses.tick(now) })
+		for _, ses := range s.all() {
+			ses.tick(now)
+		}
 		if n%60 == 0 {
 			s.mu.Lock()
 			s.prefixes.expire(now, s.cfg.ResumeFor)
@@ -198,10 +245,45 @@ func (s *Server) tick(ctx context.Context) {
 	}
 }
 
-func (s *Server) each(f func(*session)) {
+// all returns the open sessions.
+func (s *Server) all() []*session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.sessions))
 	for ses := range s.sessions {
-		f(ses)
+		list = append(list, ses)
 	}
+	return list
+}
+
+// broadcastShare is how many sessions are worth another goroutine.
+const broadcastShare = 256
+
+// broadcast sends the newest job to every session, on all CPUs. When an even
+// newer one comes it stops: the next broadcast reaches everybody with that.
+func (s *Server) broadcast(newer <-chan struct{}) {
+	list, now, tpl := s.all(), time.Now(), s.current.Load()
+	var next atomic.Int64
+	push := func() {
+		for {
+			from := int(next.Add(broadcastShare)) - broadcastShare
+			if from >= len(list) {
+				return
+			}
+			select {
+			case <-newer:
+				return
+			default:
+			}
+			for _, ses := range list[from:min(from+broadcastShare, len(list))] {
+				ses.jobIsDue(now, tpl)
+			}
+		}
+	}
+	var helpers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(list)/broadcastShare) - 1 {
+		helpers.Go(push)
+	}
+	push()
+	helpers.Wait()
 }

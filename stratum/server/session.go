@@ -1,10 +1,8 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -13,25 +11,28 @@ import (
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/port"
 )
 
 // maxPending is how much unsent output stops a session from reading on. With
 // one write under way and one answer on top, a stalled client holds less than 64 KiB.
 const maxPending = 24 << 10
 
-// tlsHandshake is the first byte of a TLS ClientHello; no Stratum line starts with it.
-const tlsHandshake = 0x16
-
-// session is one connection. One goroutine reads; another exists only while
-// there is something to write, so an idle miner costs one goroutine.
+// session is one connection. One goroutine reads. What is to be said is written
+// by whoever has it to say, as far as the socket takes it at once; another
+// goroutine exists only while there is a rest that has to wait.
 type session struct {
 	srv       *Server
-	conn      net.Conn
+	socket    net.Conn  // as accepted, for closing and deadlines
+	conn      net.Conn  // the stream of lines on it: the socket, TLS or WebSocket
+	kind      port.Kind // Unknown until opened
+	first     []byte    // read from the socket but not looked at; until opened
 	remote    string
 	connected time.Time
 	lines     *stratum.LineReader // reading goroutine only
 	junk      int                 // reading goroutine only
 	drained   chan struct{}       // tells the reader that output went out
+	direct    *direct             // nil: only the waiting goroutine writes
 
 	mu      sync.Mutex
 	out     *[]byte // unsent answers, from srv.buffers; nil when empty
@@ -54,44 +55,100 @@ type session struct {
 	lastNotify  time.Time
 	accepted    uint64
 	rejected    uint64
+
+	wire
 }
 
 func newSession(srv *Server, conn net.Conn, now time.Time) *session {
-	return &session{
-		srv: srv, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
-		lines:   stratum.NewLineReader(conn, srv.cfg.LineLimit),
+	halfOpen(conn, 2*time.Minute)
+	s := &session{
+		srv: srv, socket: conn, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
 		drained: make(chan struct{}, 1),
 		vardiff: stratum.NewVardiff(srv.cfg.Difficulty, now),
+		wire:    wire{number: srv.numbers.Add(1), nonce2: usualNonce2},
 	}
+	s.heard.Store(now.UnixNano())
+	return s
 }
 
-// run reads until the connection ends.
-func (s *session) run() {
-	err := s.read()
-	s.srv.log.Debug("stratum: connection ended", "remote", s.remote, "why", err)
+// run reads until the connection ends; it returns false when the session goes
+// on in another process instead.
+func (s *session) run() (ended bool) {
+	err := s.open()
+	if err == nil {
+		err = s.read()
+	}
+	if errors.Is(err, errHandedOver) {
+		return false
+	}
+	s.srv.log.Debug("stratum: connection ended", "remote", s.remote, "kind", s.kind, "why", err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing, s.jobDue = true, false
 	s.write()
+	return true
 }
 
 // errDone ends a session whose last words are already queued.
 var errDone = errors.New("closed by this server")
 
+// errHandedOver ends a session's goroutines here; the connection lives on.
+var errHandedOver = errors.New("handed over to another process")
+
+// open finds out what the client speaks, by its first bytes alone.
+func (s *session) open() error {
+	if s.kind != port.Unknown {
+		return nil // adopted
+	}
+	_ = s.socket.SetDeadline(s.connected.Add(s.srv.cfg.SubscribeTimeout))
+	if s.srv.handing.Load() { // set before the deadline that wakes a reader
+		return errHandedOver
+	}
+	o, err := port.Open(s.socket, port.Config{TLS: s.srv.cfg.TLS, First: s.first})
+	if s.srv.handing.Load() && o.Kind == port.Plain && err == nil {
+		s.first = o.First // the next program looks again
+		return errHandedOver
+	}
+	if errors.Is(err, port.ErrNoise) {
+		s.srv.noise.Do(func() { s.srv.log.Info("stratum: connection refused", "remote", s.remote, "why", err) })
+	}
+	_ = s.socket.SetWriteDeadline(time.Time{}) // each write has its own
+	s.use(o)
+	return err
+}
+
+// use makes an opened connection the session's own.
+func (s *session) use(o port.Opened) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn, s.kind, s.first = o.Conn, o.Kind, nil
+	s.direct = newDirect(o.Conn)
+	s.lines = stratum.NewLineReader(o.Conn, s.srv.cfg.LineLimit)
+	s.lines.Push(o.First)
+}
+
 func (s *session) read() error {
-	_ = s.conn.SetReadDeadline(s.connected.Add(s.srv.cfg.SubscribeTimeout))
-	// Told by the first byte, because a TLS hello need not hold a line end:
-	// bfgminer probes for TLS and waits.
-	if first, err := s.lines.First(); err == nil && first == tlsHandshake {
-		return errors.New("the client speaks TLS, which this port does not")
+	if !s.subscribed {
+		_ = s.conn.SetReadDeadline(s.connected.Add(s.srv.cfg.SubscribeTimeout))
+	}
+	s.greet()
+	if s.srv.handing.Load() { // set before the deadline that wakes a reader
+		return errHandedOver
 	}
 	for {
+		if s.srv.handing.Load() {
+			return errHandedOver
+		}
 		line, err := s.lines.ReadLine()
 		switch {
+		case err != nil && s.srv.handing.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+			return errHandedOver
 		case errors.Is(err, stratum.ErrLineTooLong):
+			s.srv.misuse.long.Add(1)
 			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeOther, "%v", err))
 			return err
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.srv.misuse.late.Add(1)
 			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeNotSubscribed,
 				"no mining.subscribe within %v", s.srv.cfg.SubscribeTimeout))
 			return err
@@ -105,6 +162,13 @@ func (s *session) read() error {
 			return err
 		}
 	}
+}
+
+// greet says what an adopted session still owes.
+func (s *session) greet() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write()
 }
 
 // pace starts writing when a burst of requests is answered, and holds the
@@ -121,8 +185,11 @@ func (s *session) pace() error {
 		}
 		closing := s.closing
 		s.mu.Unlock()
-		if closing {
+		switch {
+		case closing:
 			return errDone
+		case s.srv.handing.Load():
+			return errHandedOver
 		}
 		if pending < maxPending {
 			return nil
@@ -133,37 +200,24 @@ func (s *session) pace() error {
 
 // line handles one line. An error ends the session.
 func (s *session) line(line []byte) error {
-	if line[0] != '{' && isHTTP(line) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.outBuf(append(s.buf(), "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"+
-			"This port speaks Stratum V1, not HTTP. Point a miner at stratum+tcp://HOST:PORT.\n"...))
-		return errDone
-	}
 	var q stratum.Request
 	if err := stratum.ParseRequest(line, &q); err != nil {
 		s.junk++
+		s.srv.misuse.junk.Add(1)
 		if s.junk == 1 {
 			s.refuse(q.ID, stratum.Errorf(stratum.CodeOther, "cannot read this line: %v", err))
 		}
 		if s.junk >= s.srv.cfg.JunkLines {
+			s.srv.misuse.junkClosed.Add(1)
 			return errors.New("too many unreadable lines")
 		}
 		return nil
 	}
-	if !q.Response {
-		s.dispatch(&q)
+	if q.Response {
+		s.response(&q)
+		return nil
 	}
-	return nil
-}
-
-func isHTTP(line []byte) bool {
-	for _, m := range []string{"GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "CONNECT "} {
-		if bytes.HasPrefix(line, []byte(m)) {
-			return true
-		}
-	}
-	return false
+	return s.dispatch(&q)
 }
 
 // buf returns the output buffer; what is appended to it goes back by outBuf.
@@ -192,34 +246,51 @@ func (s *session) refuse(id stratum.Raw, e *stratum.Error) {
 // some firmware authorizes before it subscribes.
 func (s *session) ready() bool { return s.subscribed && len(s.workers) > 0 }
 
-// jobIsDue makes the session send the newest job.
-func (s *session) jobIsDue() {
+// jobIsDue makes the session send the newest job, unless that can wait.
+func (s *session) jobIsDue(now time.Time, tpl *template) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ready() && !s.closing {
+	if s.ready() && !s.closing && s.wants(now, tpl) {
 		s.jobDue = true
 		s.write()
 	}
+}
+
+// wants reports whether a template is worth a new job: another parent at once,
+// better transactions after a while.
+func (s *session) wants(now time.Time, tpl *template) bool {
+	if !s.working || tpl == nil || s.last.tpl.PrevBlock != tpl.PrevBlock {
+		return true
+	}
+	return s.last.tpl.common != tpl && now.Sub(s.lastNotify) >= s.srv.cfg.UpdateInterval
 }
 
 // tick looks after silence and difficulty, once a second.
 func (s *session) tick(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.police(now)
 	if !s.ready() || s.closing {
 		return
 	}
+	s.grantWish(now)
 	changed := s.working && s.vardiff.Tick(now)
-	if changed || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
+	if changed || s.jobDue || s.working && s.wants(now, s.srv.current.Load()) || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
 		s.jobDue = true
 		s.write()
 	}
 }
 
-// write makes sure that what is queued goes out.
+// write makes sure that what is queued goes out, and never waits for it.
 func (s *session) write() {
 	if s.writing {
 		return
+	}
+	if s.direct != nil {
+		if s.jobDue {
+			s.compose(time.Now())
+		}
+		s.writeNow()
 	}
 	if s.out != nil || s.jobDue || s.closing {
 		s.writing = true
@@ -228,7 +299,22 @@ func (s *session) write() {
 	}
 }
 
-// drain writes until nothing is left. Everything that blocks happens without
+// writeNow writes what the socket takes at once; the rest stays queued.
+func (s *session) writeNow() {
+	if s.out == nil {
+		return
+	}
+	b := *s.out
+	n := s.direct.write(b)
+	if n == len(b) {
+		s.srv.recycle(s.out)
+		s.out = nil
+		return
+	}
+	s.outBuf(b[:copy(b, b[n:])])
+}
+
+// drain writes until nothing is left, as slowly as the client takes it. Everything that blocks happens without
 // the lock, so nobody ever waits for this client.
 func (s *session) drain() {
 	defer s.srv.wg.Done()
@@ -245,13 +331,20 @@ func (s *session) drain() {
 			closing := s.closing
 			s.mu.Unlock()
 			if closing {
-				s.hangUp()
+				port.HangUp(s.conn, time.Second)
 			}
 			return
 		}
 		s.mu.Unlock()
 		_ = s.conn.SetWriteDeadline(now.Add(s.srv.cfg.WriteTimeout))
-		_, err := s.conn.Write(*buf)
+		n := 0
+		var err error
+		if !s.srv.handing.Load() { // set before the deadline that wakes a writer
+			n, err = s.conn.Write(*buf)
+		}
+		if s.srv.handing.Load() && s.keep((*buf)[n:]) {
+			return
+		}
 		s.srv.recycle(buf)
 		if err != nil {
 			s.abandon(err)
@@ -261,21 +354,33 @@ func (s *session) drain() {
 	}
 }
 
-// hangUp closes the connection after the last words. Closing a TCP socket with
-// unread input resets it, and a reset may overtake what was just written; so
-// the rest of the input is taken first, for a second at most.
-func (s *session) hangUp() {
-	if half, ok := s.conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_ = s.conn.SetReadDeadline(time.Now().Add(time.Second))
-		_, _ = io.Copy(io.Discard, io.LimitReader(s.conn, 1<<20))
+// keep puts back what was not written, for the process that goes on with this
+// session; it returns false for one that is ending.
+func (s *session) keep(rest []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
 	}
-	_ = s.conn.Close()
+	if later := s.out; later != nil {
+		rest = append(append([]byte(nil), rest...), *later...)
+	}
+	s.out = nil
+	if len(rest) > 0 {
+		s.outBuf(append(s.buf(), rest...))
+	}
+	s.writing = false
+	s.signal()
+	return true
 }
 
 // abandon gives a client up that takes no more data.
 func (s *session) abandon(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.srv.misuse.stalled.Add(1)
+	}
 	s.srv.log.Debug("stratum: cannot write", "remote", s.remote, "err", err)
-	_ = s.conn.Close() // the reader ends with it
+	_ = s.socket.Close() // the reader ends with it
 	s.mu.Lock()
 	s.closing, s.jobDue, s.out = true, false, nil
 	s.mu.Unlock() // writing stays true: nothing is written any more

@@ -1,0 +1,12 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newPoolCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "pool",
+		Short: "The Stratum port and those who mine at it",
+	}
+	c.AddCommand(newPoolLoad())
+	return c
+}
