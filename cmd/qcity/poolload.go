@@ -107,6 +107,8 @@ func (p *poolLoad) check(given func(string) bool) (err error) {
 		}
 	}
 	switch {
+	case p.cfg.Connections == 0 || p.cfg.Window == 0 || p.cfg.Batch == 0 || p.cfg.Timeout == 0:
+		return errors.New("--connections, --window, --batch and --timeout must not be 0")
 	case p.cfg.Address == "" && (p.cfg.TLS || given("pid") || given("tip-command")):
 		return errors.New("--tls, --pid and --tip-command are for a pool that runs already: give its ADDRESS")
 	case p.compare && !(p.cfg.Stalled > 0):
@@ -121,10 +123,14 @@ func (p *poolLoad) check(given func(string) bool) (err error) {
 	if p.stormOnly {
 		p.cfg.Duration = -1
 	}
-	if p.cfg.Address == "" {
-		return p.serve.check()
+	cfg := p.cfg
+	if cfg.Address == "" {
+		if err := p.serve.check(); err != nil {
+			return err
+		}
+		cfg.Address = "our own server, whose port is not known yet"
 	}
-	return nil
+	return cfg.Check()
 }
 
 func (p *poolLoad) run(ctx context.Context, out io.Writer) error {

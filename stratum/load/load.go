@@ -129,7 +129,14 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// check names the first value that makes no sense.
+// Check refuses what makes no sense: the first wrong value, zero fields counting
+// as their defaults.
+func (c Config) Check() error {
+	c = c.withDefaults()
+	return c.check()
+}
+
+// check is Check for a configuration that has its defaults.
 func (c *Config) check() error {
 	switch {
 	case c.Address == "":
