@@ -81,6 +81,7 @@ Load only pools that are yours.`,
 	f.IntSliceVar(&p.cfg.PIDs, "pid", nil, "process ids of the pool, to say what memory and CPU time it takes (Linux)")
 	f.StringVar(&p.tipCommand, "tip-command", "", "shell command that writes a line whenever the chain's tip changes")
 	f.IntVar(&p.cfg.Threads, "threads", 0, "threads of the tool; 0: one for each CPU")
+	f.DurationVar(&p.cfg.ReadDelay, "read-delay", 200*time.Millisecond, "put off reading new jobs, which the kernel stamps, so that the pool has the CPUs for itself; 0: read at once")
 	f.BoolVar(&p.noProgress, "no-progress", false, "no progress line")
 	f.BoolVar(&p.json, "json", false, "print JSON")
 	p.serve.flags(c)
@@ -119,6 +120,9 @@ func (p *poolLoad) check(given func(string) bool) (err error) {
 		return errors.New("--compare-stalled compares broadcasts, which --storm-only leaves out: drop one of them")
 	case p.cfg.Duration < time.Second:
 		return fmt.Errorf("--duration is %v: give a second or more, or --storm-only", p.cfg.Duration)
+	}
+	if p.cfg.Address == "" && !given("read-delay") && !p.serve.slow() {
+		p.cfg.ReadDelay = 0 // jobs would come together
 	}
 	if p.stormOnly {
 		p.cfg.Duration = -1

@@ -94,6 +94,11 @@ func (p *testPool) check() error {
 	return nil
 }
 
+// slow says that jobs come a second or more apart.
+func (p *testPool) slow() bool {
+	return (p.tipEvery == 0 || p.tipEvery >= time.Second) && (p.jobEvery == 0 || p.jobEvery >= time.Second)
+}
+
 // poolLine is one line of the pool's standard output.
 type poolLine struct {
 	Listening string `json:"listening,omitempty"`

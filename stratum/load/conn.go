@@ -91,7 +91,7 @@ func (c *conn) written() {
 	c.out = nil
 }
 
-// feed takes bytes that arrived at the time now.
+// feed takes bytes of which the last arrived at the time now.
 func (c *conn) feed(now int64, data []byte) {
 	for c.state != closed {
 		n := bytes.IndexByte(data, '\n')
@@ -103,8 +103,12 @@ func (c *conn) feed(now int64, data []byte) {
 			line = append(c.partial, line...)
 			c.partial = line[:0]
 		}
+		before := c.tip
 		c.line(now, bytes.TrimSpace(line))
 		data = data[n+1:]
+		if c.tip != before && c.state == holding && len(data) > 0 {
+			c.sq.blurred++
+		}
 	}
 	if c.state == closed {
 		c.partial = nil

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +41,8 @@ type loop struct {
 	sources *sources
 	probed  int64
 	swept   bool
+	stamped bool // the kernel stamps arrivals
+	waited  bool // reading was put off for what is read now
 }
 
 func startLoops(r *run, wg *sync.WaitGroup) error {
@@ -98,7 +101,11 @@ func (l *loop) run() {
 			timeout = min(timeout, 1)
 		}
 		l.sq.mu.Unlock()
+		if l.waited {
+			timeout = 0
+		}
 		n, err := unix.EpollWait(l.ep, l.events, timeout)
+		l.putOff(n, phase)
 		now := clock()
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			panic(fmt.Sprintf("epoll_wait: %v", err)) // not for any reason a caller can mend
@@ -108,6 +115,20 @@ func (l *loop) run() {
 			l.event(now, &l.events[i])
 		}
 		l.sq.mu.Unlock()
+	}
+}
+
+// putOff waits before the first of many connections is read. Their arrivals
+// are stamped already, and a pool on the same machine has its CPUs for itself
+// meanwhile, as if the miners were elsewhere. n is the number of connections
+// that can be read; with 0 all are.
+func (l *loop) putOff(n int, phase int32) {
+	switch {
+	case n <= 0:
+		l.waited = false
+	case !l.waited && phase == phaseHold && l.stamped && !l.sq.run.cfg.Shares.any() && l.sq.run.cfg.ReadDelay > 0:
+		time.Sleep(l.sq.run.cfg.ReadDelay)
+		l.waited = true
 	}
 }
 
@@ -285,7 +306,10 @@ func (l *loop) read(now int64, i int, ends bool) {
 			return
 		}
 		if stamp > 0 {
-			l.sq.lag.add(clock() - stamp)
+			l.stamped = true
+			if !l.waited {
+				l.sq.lag.add(clock() - stamp)
+			}
 			now = stamp
 		}
 		c.feed(now, l.in.buf[:n])

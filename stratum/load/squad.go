@@ -26,6 +26,7 @@ type squad struct {
 	junk        int
 	stray       int
 	reconnects  int
+	blurred     int
 
 	sent     uint64
 	accepted uint64

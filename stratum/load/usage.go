@@ -64,7 +64,17 @@ func (r *Result) notes() {
 	if r.Tool.Lag != nil && r.Tool.Lag.P99 > lateMs {
 		note("this tool was late to read, because the machine was busy: the pool has been slowed down, too, if it is on the same machine")
 	}
+	if arrivals := reached(r.Broadcasts.List); r.Setup.Clock == "kernel" && arrivals > 0 && r.Tool.Blurred > arrivals/100 {
+		note("new jobs came together with something later and look later than they were: shorten the reading delay")
+	}
 	if r.Shares != nil && r.Complete && r.Shares.Sent == 0 && r.Storm.Holding > 0 {
 		note("no share was found: the pool's difficulty is too high for a tool that hashes on this CPU; many pools lower it for a password like d=0.0001")
 	}
+}
+
+func reached(list []Broadcast) (n int) {
+	for _, b := range list {
+		n += b.Reached
+	}
+	return n
 }
