@@ -86,6 +86,10 @@ type Stratum struct {
 	MaxDifficulty float64 `toml:"max_difficulty"`
 	// MaxSessions bounds the connections.
 	MaxSessions int `toml:"max_sessions"`
+	// MaxCoinbase is the size, in bytes, that no coinbase transaction passes, 128 to
+	// 16384. All devices take 220, which is four payouts; docs/found.md says which stop
+	// mining above what.
+	MaxCoinbase int `toml:"max_coinbase"`
 }
 
 // Signer says how node and signer daemon meet and which keys the daemon holds.
@@ -226,6 +230,7 @@ func Default() Config {
 		Stratum: Stratum{
 			Listen: "127.0.0.1:3333", StartDifficulty: 1,
 			MinDifficulty: 1.0 / (1 << 24), MaxDifficulty: 1 << 50, MaxSessions: 10_000,
+			MaxCoinbase: 220,
 		},
 		Signer: Signer{StartupWait: true},
 	}
@@ -314,6 +319,7 @@ func (c *Config) check(file string) error {
 		{toml.Key{"stratum", "min_difficulty"}, c.Stratum.MinDifficulty > 0, "want more than 0"},
 		{toml.Key{"stratum", "start_difficulty"}, c.Stratum.StartDifficulty >= c.Stratum.MinDifficulty && c.Stratum.StartDifficulty <= c.Stratum.MaxDifficulty, "want a value between min_difficulty and max_difficulty"},
 		{toml.Key{"stratum", "max_sessions"}, c.Stratum.MaxSessions >= 1, "want at least 1"},
+		{toml.Key{"stratum", "max_coinbase"}, c.Stratum.MaxCoinbase >= 128 && c.Stratum.MaxCoinbase <= 16_384, "want 128 to 16384 bytes; above 220 some devices stop mining"},
 	}
 	rules = append(rules, c.Signer.rules()...)
 	for _, r := range rules {

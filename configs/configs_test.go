@@ -38,6 +38,8 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		"syntax":                       {"network = \n", Error{Line: 1, Column: 11, Reason: "expected value"}},
 		"twice":                        {"data = \"a\"\ndata = \"b\"\n", Error{Line: 2, Column: 1, Reason: "already"}},
 		"value out of range":           {"[miner]\n# comment\nthreads = -1\n", Error{Line: 3, Column: 1, Reason: "miner.threads: want 0 to 4096"}},
+		"coinbase for no output":       {"[stratum]\nmax_coinbase = 127\n", Error{Line: 2, Column: 1, Reason: "stratum.max_coinbase: want 128 to 16384 bytes"}},
+		"coinbase for no device":       {"[stratum]\nmax_coinbase = 16385\n", Error{Line: 2, Column: 1, Reason: "stratum.max_coinbase: want 128 to 16384 bytes"}},
 		"no kernel":                    {"[miner]\nkernel = \"\"\n", Error{Line: 2, Column: 1, Reason: `miner.kernel: want "auto" or the name`}},
 		"nonsense for CPUs":            {"[miner]\nthreads = 2\ncpus = \"all\"\n", Error{Line: 3, Column: 1, Reason: `miner.cpus: want "auto", "off" or a list of CPUs`}},
 		"a number for CPUs":            {"[miner]\ncpus = 3\n", Error{Line: 2, Column: 8, Reason: "miner.cpus"}},

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -121,6 +122,19 @@ func TestSignerUnit(t *testing.T) {
 	}
 }
 
+// TestBoxUnit: what the box needs of its unit; systemd-analyze checks the rest.
+func TestBoxUnit(t *testing.T) {
+	service := readUnit(t, "qcity.service")["Service"]
+	files, err := strconv.Atoi(service["LimitNOFILE"][0])
+	// Connections are in two programs for a moment when one follows another.
+	if err != nil || files < 2*Default().Stratum.MaxSessions+1000 {
+		t.Errorf("LimitNOFILE %v is too little for %d connections", service["LimitNOFILE"], Default().Stratum.MaxSessions)
+	}
+	if !slices.Equal(service["ExecReload"], []string{"/usr/bin/kill -USR2 $MAINPID"}) || !slices.Equal(service["RestartPreventExitStatus"], []string{"78"}) {
+		t.Errorf("reload %q, no restart after %q", service["ExecReload"], service["RestartPreventExitStatus"])
+	}
+}
+
 func TestParseUnit(t *testing.T) {
 	for _, text := range []string{"Key=value", "[Service]\nKey = value", "[Servise]", "[Service]\nno key", "[Unit]\n[Unit]", "[Service]\nKey=a \\\n b", " [Unit]"} {
 		if u, err := parseUnit(text); err == nil {
@@ -129,11 +143,12 @@ func TestParseUnit(t *testing.T) {
 	}
 }
 
-// TestSignerUnitVerify has systemd read the unit with its drop-in, and score it.
-func TestSignerUnitVerify(t *testing.T) {
+// TestUnitsVerify has systemd read the units, the signer's with its drop-in, and
+// score them.
+func TestUnitsVerify(t *testing.T) {
 	tool, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip("systemd-analyze is not here (Debian package systemd); TestSignerUnit has checked every key and value")
+		t.Skip("systemd-analyze is not here (Debian package systemd); TestSignerUnit has checked the signer's")
 	}
 	// A root of our own, in which the program is there.
 	root := t.TempDir()
@@ -156,7 +171,10 @@ func TestSignerUnitVerify(t *testing.T) {
 	}
 	const units = "usr/lib/systemd/system/"
 	put("usr/bin/qcity", "", 0o755)
-	put(units+"qcity-signer.service", read("qcity-signer.service"), 0o644)
+	put("usr/bin/kill", "", 0o755)
+	for _, name := range []string{"qcity.service", "qcity-signer.service"} {
+		put(units+name, read(name), 0o644)
+	}
 	put("etc/systemd/system/qcity-signer.service.d/dial.conf", read("qcity-signer-dial.conf"), 0o644)
 	for name, more := range map[string]string{
 		"sysinit.target": "", "basic.target": "", "shutdown.target": "", "multi-user.target": "", "local-fs.target": "",
@@ -166,15 +184,16 @@ func TestSignerUnitVerify(t *testing.T) {
 	} {
 		put(units+name, "[Unit]\nDescription=stands in\nDefaultDependencies=no\n"+more, 0o644)
 	}
-	out, err := exec.CommandContext(t.Context(), tool, "verify", "--root="+root, "--man=no", "--generators=no", "qcity-signer.service").CombinedOutput()
-	t.Logf("verify:\n%s", out)
-	if err != nil || strings.Contains(string(out), "qcity-signer") {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	for name, exposure := range map[string]string{"qcity.service": "30", "qcity-signer.service": "20"} {
+		out, err := exec.CommandContext(t.Context(), tool, "verify", "--root="+root, "--man=no", "--generators=no", name).CombinedOutput()
+		if err != nil || strings.Contains(string(out), "qcity") {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", name, err, out)
+		}
+		// The exposure, 0 (best) to 100.
+		out, err = exec.CommandContext(t.Context(), tool, "security", "--offline=yes", "--root="+root, "--threshold="+exposure, "--no-pager", name).CombinedOutput()
+		if err != nil {
+			t.Errorf("systemd-analyze security %s: %v\n%s", name, err, out)
+		}
+		t.Logf("%s", out[max(0, len(out)-200):])
 	}
-	// The exposure, 0 (best) to 100.
-	out, err = exec.CommandContext(t.Context(), tool, "security", "--offline=yes", "--root="+root, "--threshold=20", "--no-pager", "qcity-signer.service").CombinedOutput()
-	if err != nil {
-		t.Errorf("systemd-analyze security: %v\n%s", err, out)
-	}
-	t.Logf("%s", out[max(0, len(out)-200):])
 }

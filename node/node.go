@@ -20,15 +20,18 @@ import (
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/node/chain"
 	"qcitycoin.org/qcity/node/consensus"
+	"qcitycoin.org/qcity/node/found"
 	"qcitycoin.org/qcity/node/mempool"
 	"qcitycoin.org/qcity/node/rpc"
 	"qcitycoin.org/qcity/node/store"
 	"qcitycoin.org/qcity/node/template"
-	"qcitycoin.org/qcity/node/types"
 )
 
 // coinbaseTag is what this software writes into its coinbases.
 const coinbaseTag = "/qcity/"
+
+// foundFile, in a node's directory, is the journal of found blocks.
+const foundFile = "found.journal"
 
 // CookieFile is the name of the RPC cookie in a node's directory.
 const CookieFile = ".cookie"
@@ -40,6 +43,18 @@ type Config struct {
 	Dir string
 	// Payout is the output script mined blocks pay; nil: the node makes no work.
 	Payout []byte
+	// Payouts decides what coinbases pay; nil: all to Payout, which is also paid when a
+	// plan of it cannot be used.
+	Payouts template.Payouts
+	// MaxCoinbase is the size, in bytes, that no coinbase passes; 0 is
+	// template.DefaultMaxCoinbase.
+	MaxCoinbase int
+	// OnFound hears of every block that miners of this box find: when it is journaled
+	// and before the chain has it, once, and again after every restart until its fate
+	// is decided (BlockState). The block waits for it: it does no more than make a
+	// durable note. An error keeps the block's record open, and OnFound is called
+	// again a second later. Nil: nobody wants to know.
+	OnFound func(FoundBlock) error
 	// Signer signs this box's slots and votes; nil: none.
 	Signer Signer
 	// StartupWait leaves the first slot after the start to other boxes (S5).
@@ -48,6 +63,8 @@ type Config struct {
 	Version string
 	// HashRate returns this box's own hashes per second, for RPC; may be nil.
 	HashRate func() float64
+	// Calls returns RPC methods of other parts of the box, when Run starts; may be nil.
+	Calls func() []rpc.Call
 }
 
 // Node is an open node. Chain, Pool and Feed may be used before Run.
@@ -61,6 +78,7 @@ type Node struct {
 	store     *store.Store
 	builder   *template.Builder
 	templates *template.Source // nil: no payout
+	found     *found.Keeper
 	verified  *verified
 	log       *slog.Logger
 }
@@ -87,12 +105,21 @@ func (n *Node) open() error {
 	if n.Pool, err = mempool.New(poolChain{n.Chain}, mempool.DefaultConfig(), time.Now, n.log.With("component", "mempool")); err != nil {
 		return fmt.Errorf("open mempool: %w", err)
 	}
+	n.found, err = found.Open(found.Config{
+		Path: filepath.Join(n.cfg.Dir, foundFile), Chain: foundChain{n.Chain},
+		Hear: n.hear, Now: time.Now, Log: n.log.With("component", "found"),
+	})
+	if err != nil {
+		return err
+	}
 	log := n.log.With("component", "template")
 	if n.builder, err = template.NewBuilder(n.Chain, n.Pool, coinbaseTag, log, spare); err != nil {
 		return fmt.Errorf("open block templates: %w", err)
 	}
 	if n.cfg.Payout != nil {
-		n.templates, err = template.NewSource(n.builder, n.Feed, n.addSolved, template.DefaultSourceConfig(n.cfg.Payout), time.Now, log)
+		c := template.DefaultSourceConfig(n.cfg.Payout)
+		c.Payouts, c.MaxCoinbase = n.cfg.Payouts, n.cfg.MaxCoinbase
+		n.templates, err = template.NewSource(n.builder, n.Feed, n.addSolved, c, time.Now, log)
 		if err != nil {
 			return fmt.Errorf("open block templates: %w", err)
 		}
@@ -103,9 +130,12 @@ func (n *Node) open() error {
 // Run runs the node until ctx ends, which is no error; it serves RPC on l,
 // which it closes.
 func (n *Node) Run(ctx context.Context, l net.Listener) error {
+	// What was found before comes before what is to be found.
+	n.found.Resume()
 	ended := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Chain.Run(ctx) })
+	g.Go(func() error { return n.found.Run(ctx) })
 	g.Go(func() error { return watchStanding(ctx, n.Chain, n.log) })
 	if n.templates != nil {
 		g.Go(func() error { return n.templates.Run(ctx) })
@@ -118,7 +148,11 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		g.Go(func() error { return v.Run(ctx) })
 	}
 	log := n.log.With("component", "rpc")
-	server := rpc.New(rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version},
+	c := rpc.Config{CookieFile: filepath.Join(n.cfg.Dir, CookieFile), Version: n.cfg.Version}
+	if n.cfg.Calls != nil {
+		c.Calls = n.cfg.Calls()
+	}
+	server := rpc.New(c,
 		rpcChain{n.Chain}, rpcPool{n.Pool, n.verified, log}, rpcMining{n}, log)
 	g.Go(func() error { return server.Run(ctx, l) })
 	// A part that says "canceled" while nobody cancelled has failed.
@@ -129,7 +163,13 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 }
 
 // Close releases the data directory. Run must have returned.
-func (n *Node) Close() error { return n.store.Close() }
+func (n *Node) Close() error {
+	if err := n.found.Close(); err != nil {
+		// What is open is offered again, what is closed does no harm.
+		n.log.Warn("journal of found blocks not tidied", "err", err)
+	}
+	return n.store.Close()
+}
 
 // Healthy reports whether the chain can be read.
 func (n *Node) Healthy() error {
@@ -139,6 +179,22 @@ func (n *Node) Healthy() error {
 		err = fmt.Errorf("the tip %s is not stored", tip.ID)
 	}
 	return err
+}
+
+// SaveWork returns what RestoreWork needs to take solutions of the jobs that are out.
+func (n *Node) SaveWork() ([]byte, error) {
+	if n.templates == nil {
+		return nil, nil
+	}
+	return n.templates.Save()
+}
+
+// RestoreWork remembers the jobs that another program saved. Call it before Run.
+func (n *Node) RestoreWork(saved []byte) error {
+	if n.templates == nil || len(saved) == 0 {
+		return nil
+	}
+	return n.templates.Restore(saved)
 }
 
 // PoolSize returns the number of transactions that wait and their size in bytes.
@@ -155,33 +211,22 @@ func (n *Node) SubmitSolution(ctx context.Context, s work.Solution) (work.Outcom
 	return n.templates.SubmitSolution(ctx, s)
 }
 
-// addSolved hands a solved block to the chain in the terms of the work feed.
-func (n *Node) addSolved(s template.Solved) (work.Outcome, error) {
-	b := s.Block
-	result, err := n.Chain.AddBlock(b)
-	if err != nil {
-		return work.Rejected, err
+// Variant returns a job like another one whose coinbase pays by plan: see
+// template.Source.Variant.
+func (n *Node) Variant(jobID uint64, plan template.Plan) (*work.Job, bool) {
+	if n.templates == nil {
+		return nil, false
 	}
-	switch result {
-	case chain.Held, chain.Parked:
-		return work.Held, nil
-	case chain.SideChain:
-		return work.Stale, nil
-	case chain.Known:
-		return n.knownOutcome(b)
-	}
-	return work.Accepted, nil
+	return n.templates.Variant(jobID, plan)
 }
 
-func (n *Node) knownOutcome(b *types.Block) (work.Outcome, error) {
-	id := b.Header.ID()
-	state, ok, err := n.Chain.State(id)
-	if err != nil || !ok {
-		return work.Stale, err
-	}
-	best, ok, err := n.Chain.BestID(state.Height)
-	if err == nil && ok && best == id {
-		return work.Accepted, nil
-	}
-	return work.Stale, err
+// CoinbaseRoom returns how many bytes a coinbase of this software, of at most this
+// size in all, has for its outputs; each takes template.OutputSize of its script.
+func CoinbaseRoom(maxCoinbase int) int { return template.CoinbaseRoom(maxCoinbase, coinbaseTag) }
+
+// addSolved hands a solved block to its keeper, and so to the chain.
+func (n *Node) addSolved(s template.Solved) (work.Outcome, error) {
+	return n.found.Submit(found.Record{
+		Block: s.Block, Height: s.Height, Time: time.Now(), Reward: s.Reward, Finder: s.Finder, Note: s.Note,
+	})
 }

@@ -39,21 +39,11 @@ func NewLineReader(r io.Reader, limit int) *LineReader {
 // Unread returns what was read and not yet returned as a line.
 func (l *LineReader) Unread() []byte { return l.buf[l.start:l.end] }
 
-// Push makes b, which somebody else read, the first input. Call it before reading.
+// Push makes b, which somebody else read, the first input and its memory the
+// reader's own. Call it before reading.
 func (l *LineReader) Push(b []byte) {
-	l.buf = append(l.buf[:0], b...)
+	l.buf = b[:cap(b)]
 	l.start, l.end = 0, len(b)
-}
-
-// First waits for the next byte and returns it without consuming it. Servers
-// use it to tell protocols apart without waiting for a line end.
-func (l *LineReader) First() (byte, error) {
-	for l.start == l.end {
-		if err := l.fill(); err != nil {
-			return 0, err
-		}
-	}
-	return l.buf[l.start], nil
 }
 
 // ReadLine returns the next line that is not blank, without its line end and

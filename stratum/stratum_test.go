@@ -63,11 +63,9 @@ func TestLineReader(t *testing.T) {
 	}
 }
 
-func TestLineReaderFirstConsumesNothing(t *testing.T) {
-	l := NewLineReader(strings.NewReader("{}\nrest"), 0)
-	if b, err := l.First(); b != '{' || err != nil {
-		t.Fatalf("First = %q, %v", b, err)
-	}
+func TestLineReaderGoesOn(t *testing.T) {
+	l := NewLineReader(strings.NewReader(" line\n"), 0)
+	l.Push([]byte("{}\nhalf a"))
 	if !l.Buffered() {
 		t.Error("a whole line is there, but Buffered says no")
 	}
@@ -76,6 +74,12 @@ func TestLineReaderFirstConsumesNothing(t *testing.T) {
 	}
 	if l.Buffered() {
 		t.Error("Buffered counts a line that has no end yet")
+	}
+	if string(l.Unread()) != "half a" {
+		t.Errorf("Unread = %q", l.Unread())
+	}
+	if line, err := l.ReadLine(); string(line) != "half a line" || err != nil {
+		t.Errorf("ReadLine = %q, %v", line, err)
 	}
 }
 

@@ -15,8 +15,7 @@ type terminal struct{ in *bufio.Reader }
 
 func newTerminal() *terminal { return &terminal{bufio.NewReader(os.Stdin)} }
 
-// line asks for one line. It gives up when ctx ends; the reader that is left
-// behind ends with the program.
+// line asks for one line, or gives up when ctx ends.
 func (t *terminal) line(ctx context.Context, prompt string) (string, error) {
 	fmt.Fprint(os.Stderr, prompt)
 	return await(ctx, func() (string, error) {
@@ -31,6 +30,7 @@ func (t *terminal) line(ctx context.Context, prompt string) (string, error) {
 	})
 }
 
+// await gives up f when ctx ends. The read that is left behind ends with the program.
 func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type outcome struct {
 		v   T

@@ -366,15 +366,11 @@ needs, and what is left out is taken on trust.`,
 			if err != nil {
 				return err
 			}
-			w := cmd.OutOrStdout()
+			export := func(w io.Writer) error { return audit.Export(cmd.Context(), w, path, from, audit.Options{}) }
 			if out != "" {
-				f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-				if err != nil {
-					return fmt.Errorf("open --out: %w", err)
-				}
-				return errors.Join(audit.Export(cmd.Context(), f, path, from, audit.Options{}), f.Close())
+				return writeNewFile(out, 0o600, export)
 			}
-			return audit.Export(cmd.Context(), w, path, from, audit.Options{})
+			return export(cmd.OutOrStdout())
 		},
 	}
 	log.flags(c)

@@ -156,6 +156,12 @@ func TestAuthoritySignRefuses(t *testing.T) {
 	if _, err := o.do("combine", o.path("signed-2.json"), other, "--out", o.path("both.json")); !errors.Is(err, authority.ErrDifferent) {
 		t.Errorf("two proposals combined: %v", err)
 	}
+	// What the chain has disabled since counts, not what the proposal says.
+	o.disabled = key(3).Public()
+	if _, err := o.sign(s, path, "3", answers("Ada Adler", print, "REMOVE OWN KEY", "Bob Berg", "SIGN")); !errors.Is(err, authority.RuleOwnDisabled) {
+		t.Errorf("a key that was disabled since: %v", err)
+	}
+	o.disabled = types.PublicKey{}
 	// Without a node it says so and goes on.
 	if err := os.Remove(filepath.Join(o.dir, nodeDir, node.CookieFile)); err != nil {
 		t.Fatal(err)

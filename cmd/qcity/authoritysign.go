@@ -124,10 +124,10 @@ func (s *authoritySign) run(ctx context.Context, cfg *configs.Config, net *conse
 			return nil, fmt.Errorf("%s exists: choose another name for --out", s.out)
 		}
 	}
-	if err := s.compare(ctx, cfg, net, p); err != nil {
+	request := p.Request(index, authority.Authorisation{})
+	if request.Disabled, err = s.compare(ctx, cfg, net, p); err != nil {
 		return nil, err
 	}
-	request := p.Request(index, authority.Authorisation{})
 	fmt.Fprintf(s.talk, "%s\nThis signs as validator %d, key %s.\n", authority.Inspect(net, p), index, p.Current.Keys[index])
 	if request.Authorisation, err = s.authorise(ctx, &request); err != nil {
 		return nil, err
@@ -207,21 +207,22 @@ func (s *authoritySign) choose(cfg *configs.Config, p *authority.Proposal) (uint
 	return 0, fmt.Errorf("this box holds the keys of the validators %v: say which signs, with --key", mine)
 }
 
-// compare holds the proposal to the chain, if the box's node runs.
-func (s *authoritySign) compare(ctx context.Context, cfg *configs.Config, net *consensus.Network, p *authority.Proposal) error {
+// compare holds the proposal to the chain, if the box's node runs. It returns the
+// disabled keys, as the chain has them or else the proposal.
+func (s *authoritySign) compare(ctx context.Context, cfg *configs.Config, net *consensus.Network, p *authority.Proposal) ([]types.PublicKey, error) {
 	rpc, err := newNodeRPC(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	v, err := viewAuthority(ctx, rpc, net)
 	if errors.Is(err, errNoNode) {
 		fmt.Fprintf(s.talk, "NOT COMPARED with the chain, as this box's node does not answer: check with `qcity authority show` elsewhere that set %d, %s, is in force.\n\n", p.Current.Number, p.Current.ID)
-		return nil
+		return p.Disabled, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return stillCurrent(&v, p)
+	return append([]types.PublicKey{}, v.Disabled...), stillCurrent(&v, p)
 }
 
 // stillCurrent refuses a proposal that the chain would not carry now.
@@ -232,9 +233,9 @@ func stillCurrent(v *authorityView, p *authority.Proposal) error {
 	case v.Next != nil && v.Next.ID() != p.Next().ID():
 		return needsPerson{fmt.Errorf("another change is under way, to set %d, %s: this proposal came too late", v.Next.Number, v.Next.ID())}
 	}
-	for i, k := range v.Disabled {
+	for _, k := range v.Disabled {
 		if slices.Contains(p.Keys, k) {
-			return needsPerson{fmt.Errorf("key %s of the new set was disabled since: make the proposal anew", v.Disabled[i])}
+			return needsPerson{fmt.Errorf("key %s of the new set was disabled since: make the proposal anew", k)}
 		}
 	}
 	return nil
@@ -305,27 +306,13 @@ func (s *authoritySign) converse(ctx context.Context, r *authority.SetChangeRequ
 	return a, err
 }
 
-// readAnswer reads a line, or ends with ctx. The read it leaves behind then ends
-// with the program.
+// readAnswer reads a line, or ends with ctx.
 func readAnswer(ctx context.Context, lines *bufio.Reader) (string, error) {
-	type line struct {
-		text string
-		err  error
+	text, err := await(ctx, func() (string, error) { return lines.ReadString('\n') })
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("not signed, as no answer came: %w", err)
 	}
-	done := make(chan line, 1)
-	go func() {
-		text, err := lines.ReadString('\n')
-		done <- line{strings.TrimSpace(text), err}
-	}()
-	select {
-	case l := <-done:
-		if l.err != nil {
-			return "", fmt.Errorf("not signed, as no answer came: %w", l.err)
-		}
-		return l.text, nil
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
+	return strings.TrimSpace(text), err
 }
 
 // dialSigner returns the running daemon.

@@ -77,7 +77,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, before *succe
 	if err := b.openLink(file); err != nil {
 		return b, err
 	}
-	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, Version: version, HashRate: b.hashRate}
+	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, MaxCoinbase: cfg.Stratum.MaxCoinbase, Version: version, HashRate: b.hashRate}
 	if b.hasSigner() {
 		nodeConfig.Signer, nodeConfig.StartupWait = b.newSigner(), cfg.Signer.StartupWait
 	}
@@ -152,6 +152,11 @@ func (b *box) openMining(file string, before *succession) error {
 		log := b.log.With("component", "stratum")
 		if b.stratum, err = server.New(c, pool.New(time.Now(), pool.Config{}), b.stratumListener, b.node.Feed, b.node, log); err != nil {
 			return err
+		}
+		if before != nil {
+			if err := b.node.RestoreWork(before.Work); err != nil {
+				log.Error("blocks found for jobs that are out are lost", "err", err)
+			}
 		}
 		if before != nil && len(before.Stratum.FDs) > 0 {
 			if err := b.stratum.Adopt(&before.Stratum); err != nil {
@@ -309,6 +314,10 @@ func (b *box) makeWay(ctx context.Context) error {
 			} else {
 				b.left.Stratum = *h
 			}
+		}
+		var err error
+		if b.left.Work, err = b.node.SaveWork(); err != nil {
+			b.log.Error("blocks found for jobs that are out are lost", "err", err)
 		}
 		return errUpgrade
 	}

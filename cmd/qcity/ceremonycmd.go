@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/internal/durable"
@@ -66,7 +67,7 @@ func newCeremonyPlan() *cobra.Command {
 				for _, s := range steps {
 					out.Steps = append(out.Steps, step{s.ID, s.Role, s.Title, s.Command, s.Expect})
 				}
-				return printJSON(cmd.OutOrStdout(), out)
+				return writeJSON(cmd.OutOrStdout(), out)
 			}
 			return printPlan(cmd.OutOrStdout(), r, binary, steps)
 		},
@@ -179,10 +180,7 @@ func (o ceremonyFlags) perform(cmd *cobra.Command, file, kind string) error {
 		return err
 	}
 	if err := ceremony.New(cfg).Run(cmd.Context()); err != nil {
-		if errors.Is(err, ceremony.ErrRefused) || errors.Is(err, ceremony.ErrOther) || errors.Is(err, ceremony.ErrTranscript) || errors.Is(err, worker.ErrPINIncorrect) {
-			return needsPerson{err}
-		}
-		return err
+		return forOfficer(err)
 	}
 	report, err := verifyCeremony(r, o.dir)
 	if err != nil {
@@ -230,7 +228,8 @@ func (o ceremonyFlags) config(screen io.Writer, r reviewed, kind string) (ceremo
 	}
 	return ceremony.Config{
 		Script: r.script, ScriptSHA256: r.sha256, BinarySHA256: own, Kind: kind, Dir: o.dir,
-		Worker: binary, SoftHSM: softHSM, SoftHSMTokens: o.tokens, Root: r.root, Scripted: !o.ask,
+		Worker: binary, SoftHSM: softHSM, SoftHSMTokens: o.tokens, Root: r.root,
+		Scripted: !o.ask || !term.IsTerminal(int(os.Stdin.Fd())),
 		Show: func(lines []string) error {
 			_, err := fmt.Fprintln(screen, strings.Join(lines, "\n"))
 			return err
@@ -319,11 +318,11 @@ whoever can write the file could have written another ceremony.`,
 			if err != nil {
 				return needsPerson{err}
 			}
-			if words != "" && strings.Join(strings.Fields(strings.ToLower(words)), " ") != report.Words {
+			if cmd.Flags().Changed("words") && strings.Join(strings.Fields(strings.ToLower(words)), " ") != report.Words {
 				return needsPerson{fmt.Errorf("the transcript ends with the words %q, not with those given: it is another ceremony's", report.Words)}
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), report)
+				return writeJSON(cmd.OutOrStdout(), report)
 			}
 			return printReport(cmd.OutOrStdout(), report)
 		},

@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/signer/ceremony"
+	"qcitycoin.org/qcity/signer/worker"
 )
 
 // command runs qcity in this process and returns its standard output.
@@ -90,6 +92,9 @@ func TestOfficersList(t *testing.T) {
 	if _, err := command(t, "ceremony", "verify", in("ceremony.toml"), "--dir", in("out"), "--words", "another six words"); !errors.As(err, &person) {
 		t.Errorf("other words: %v", err)
 	}
+	if _, err := command(t, "ceremony", "verify", in("ceremony.toml"), "--dir", in("out"), "--words", ""); !errors.As(err, &person) {
+		t.Errorf("words from an empty variable: %v", err)
+	}
 	net, err := configs.LoadNetwork(in("out/network.toml"))
 	if err != nil || net.ID != report.Network {
 		t.Fatalf("network %v, %v", net, err)
@@ -98,6 +103,15 @@ func TestOfficersList(t *testing.T) {
 	key := append([]string{"--token", "validator-1", "--pin", "file:" + in("pins/validator-1.pin")}, on...)
 	if out := mustCommand(t, append([]string{"key", "list"}, key...)...); !strings.Contains(out, net.Validators[1].String()) {
 		t.Errorf("list: %s", out)
+	}
+	wrong := append([]string{"key", "list", "--token", "validator-1", "--pin", "file:" + in("pins/validator-2.pin")}, on...)
+	if _, err := command(t, wrong...); !errors.As(err, &person) || !errors.Is(err, worker.ErrPINIncorrect) {
+		t.Errorf("a wrong PIN: %v", err)
+	}
+	again := append(slices.Clone(run), "--answers", in("answers"))
+	again[slices.Index(again, in("out"))] = in("twice")
+	if _, err := command(t, again...); !errors.As(err, &person) || !errors.Is(err, ceremony.ErrTokenState) {
+		t.Errorf("on tokens that are not blank: %v", err)
 	}
 	mustCommand(t, append([]string{"key", "check", "--record", in("out/records/validator-1.json"), "--pin", "file:" + in("pins/validator-1.pin")}, on...)...)
 	proof := append([]string{"key", "prove", "--label", "validator-1", "--network", in("out/network.toml"), "--challenge", "asked by a test", "--out", in("proof.json")}, key...)
@@ -128,7 +142,21 @@ func TestOfficersList(t *testing.T) {
 	}
 }
 
-// TestKeyAttestStatus: a script can tell a token that attests nothing.
+// TestPipedAnswersAreScripted: what comes through a pipe nobody has typed.
+func TestPipedAnswersAreScripted(t *testing.T) {
+	r, err := loadCeremony("../../configs/ceremony.example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := ceremonyFlags{ask: true, worker: filepath.Join(bin, "qcity-p11"), pin: pinFlag{text: "terminal"}, soPIN: pinFlag{text: "terminal"}}
+	cfg, err := o.config(t.Output(), r, ceremony.Run) // standard input of a test is no terminal
+	if err != nil || !cfg.Scripted {
+		t.Errorf("typed, it says: %v", err)
+	}
+}
+
+// TestKeyAttestStatus: a script can tell a token that attests nothing; and what
+// stands in the way of a record is found before there is a key.
 func TestKeyAttestStatus(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -142,6 +170,15 @@ func TestKeyAttestStatus(t *testing.T) {
 	}
 	on := []string{"--worker=" + filepath.Join(bin, "qcity-p11"), "--softhsm-tokens", in("tokens"), "--token", "t", "--label", "k", "--pin", "file:" + in("pin")}
 	mustCommand(t, append([]string{"key", "generate", "--init", "--id", "01", "--so-pin", "file:" + in("pin")}, on...)...)
+	// A key whose record cannot be written, or would take another's place, is not made.
+	for _, record := range []string{in("pin"), in("nowhere/record.json")} {
+		if _, err := command(t, append([]string{"key", "generate", "--id", "02", "--record", record}, append(on, "--label", "second")...)...); err == nil {
+			t.Errorf("--record %s was taken", record)
+		}
+	}
+	if out := mustCommand(t, append([]string{"key", "list"}, slices.DeleteFunc(slices.Clone(on), func(arg string) bool { return arg == "--label" || arg == "k" })...)...); strings.Contains(out, "second") {
+		t.Errorf("a key without a record:\n%s", out)
+	}
 	out, err := command(t, append([]string{"key", "attest", "--root", in("root.pem")}, on...)...)
 	var status exitStatus
 	if out != ceremony.NoAttestation+"\n" || !errors.As(err, &status) || status != exitNotAttested {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -146,21 +145,16 @@ the first line also prove what no block carries yet. The node must not be runnin
 				return err
 			}
 			defer s.Close()
-			w := cmd.OutOrStdout()
-			if out != "" {
-				f, createErr := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-				if createErr != nil {
-					return fmt.Errorf("open --out: %w", createErr)
-				}
-				defer func() { err = errors.Join(err, f.Close()) }()
-				w = f
-			}
 			certificates, err := s.Certificates()
 			if err != nil {
 				return fmt.Errorf("read certificates: %w", err)
 			}
 			blockAt := func(height uint32) (*types.Block, bool, error) { return blockAtHeight(s, height) }
-			return exportChain(cmd.Context(), w, net, certificates, blockAt)
+			export := func(w io.Writer) error { return exportChain(cmd.Context(), w, net, certificates, blockAt) }
+			if out != "" {
+				return writeNewFile(out, 0o644, export)
+			}
+			return export(cmd.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&dir, "data", "", "data directory")

@@ -14,6 +14,7 @@ import (
 	"qcitycoin.org/qcity/node/types"
 	"qcitycoin.org/qcity/signer"
 	"qcitycoin.org/qcity/signer/cluster"
+	"qcitycoin.org/qcity/signer/interchange"
 )
 
 func newSignerCluster() *cobra.Command {
@@ -49,11 +50,11 @@ above is certified.`,
 			if err != nil {
 				return needsPerson{err}
 			}
-			past := cluster.Past{Floor: floor, Blocks: make(map[types.PublicKey]uint32), Votes: make(map[types.PublicKey]uint32)}
-			for _, k := range cfg.Keys {
-				past.Blocks[k], past.Votes[k] = journal.Last(k)
+			past, err := clusterPast(journal, floor)
+			if err == nil {
+				err = cluster.Join(cmd.Context(), cfg, past)
 			}
-			if err := errors.Join(cluster.Join(cmd.Context(), cfg, past), journal.Close()); err != nil {
+			if err := errors.Join(err, journal.Close()); err != nil {
 				return clusterError(err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "joined; this box keeps what it sees of the cluster in %s\n", cfg.StatePath)
@@ -64,6 +65,44 @@ above is certified.`,
 	c.Flags().Uint32Var(&floor, "floor", 0, "highest height that may have been signed unknown to this box and the cluster")
 	must(c.MarkFlagRequired("floor"))
 	return c
+}
+
+// clusterPast is what a box brings that joins: all its journal knows, and floor.
+func clusterPast(j *signer.Journal, floor uint32) (cluster.Past, error) {
+	p := cluster.Past{Floor: floor, Blocks: make(map[types.PublicKey]uint32), Votes: make(map[types.PublicKey]uint32), SetChanges: make(map[types.PublicKey]uint32)}
+	for _, m := range j.Marks() {
+		p.Blocks[m.Key], p.Votes[m.Key], p.SetChanges[m.Key] = max(m.Block, m.Floor), max(m.Vote, m.Floor), m.SetChange
+	}
+	all, err := j.Export(false)
+	p.Seal = func(c cluster.Claim) *[64]byte { return sealOf(all, c) }
+	return p, err
+}
+
+// sealOf returns the signature that a journal's history has of a claim, nil if none.
+func sealOf(d *interchange.Document, c cluster.Claim) *[64]byte {
+	k := d.Find(c.Key)
+	if k == nil {
+		return nil
+	}
+	is := func(kind cluster.Kind, height uint32, digest *types.Hash) bool {
+		return c.Kind == kind && c.Height == height && digest != nil && c.Digest == *digest
+	}
+	for _, b := range k.Blocks {
+		if is(cluster.Block, b.Height, b.Digest) {
+			return b.Signature
+		}
+	}
+	for _, v := range k.Votes {
+		if v.Link != nil && c.Kind == cluster.Vote && c.Height == v.Target && c.Digest == v.Link.Digest(d.Network) {
+			return v.Signature
+		}
+	}
+	for _, s := range k.SetChanges {
+		if is(cluster.SetChange, s.Number, s.Digest) {
+			return s.Signature
+		}
+	}
+	return nil
 }
 
 // markJSON is a line of `qcity signer cluster show --json`.

@@ -112,7 +112,8 @@ is made in the token and nothing is signed, so it may be a production device; wi
 them. --wrong-pin tries a wrong PIN, once, followed by the right one: never do that to a device that matters; a TPM counts wrong PINs for hours.
 
 --profile names a file: if it is not there, what the token answered is written to
-it; if it is, the answers are compared and the command fails if any has changed.`,
+it; if it is, the answers are compared and the command fails if any has changed.
+After a login that fails neither is done.`,
 		Example: `  qcity hsm probe --module /usr/lib/vendor/libpkcs11.so --token validator-0
   qcity hsm probe --module /usr/lib/vendor/libpkcs11.so --token validator-0 --pin file:pin --profile device.json
   qcity hsm probe --token test --pin file:pin --scratch`,
@@ -171,9 +172,12 @@ func probeHSM(ctx context.Context, out io.Writer, r *conformance.Runner, opts co
 	}
 	profile := conformance.NewProfile(report)
 	var drift []string
-	if old != nil {
+	switch {
+	case report.LoginFailed != "":
+		old, file = nil, ""
+	case old != nil:
 		drift = old.Drift(profile)
-	} else if file != "" {
+	case file != "":
 		if err := durable.WriteFile(file, profile.Encode(), 0o644); err != nil {
 			return err
 		}
@@ -181,14 +185,16 @@ func probeHSM(ctx context.Context, out io.Writer, r *conformance.Runner, opts co
 	if asJSON {
 		err = writeJSON(out, map[string]any{
 			"token": report.Token, "outcomes": report.Outcomes, "rates": report.Rates,
-			"profile": profile, "profileSHA256": profile.Hash(), "drift": drift,
+			"profile": profile, "profileSHA256": profile.Hash(), "drift": drift, "loginFailed": report.LoginFailed,
 		})
 	} else {
-		err = printProbe(out, report, profile, drift, old != nil, file)
+		err = printProbe(out, report, profile, old, drift, file)
 	}
 	switch failed := report.Count()[conformance.Fail]; {
 	case err != nil:
 		return err
+	case report.LoginFailed != "":
+		return needsPerson{fmt.Errorf("%s; what needs one was not asked, and no profile was written or compared: correct the PIN", report.LoginFailed)}
 	case len(drift) > 0:
 		return fmt.Errorf("%d answers differ from %s: find out what changed before signing with this token", len(drift), file)
 	case failed > 0:
@@ -208,7 +214,7 @@ func detail(o conformance.Outcome) string {
 	return text
 }
 
-func printProbe(out io.Writer, report *conformance.Report, profile conformance.Profile, drift []string, compared bool, file string) error {
+func printProbe(out io.Writer, report *conformance.Report, profile conformance.Profile, old *conformance.Profile, drift []string, file string) error {
 	var b bytes.Buffer
 	n := report.Count()
 	fmt.Fprintf(&b, "\n%d PASS, %d FAIL, %d NOT ANSWERED, %d SKIPPED\n",
@@ -219,11 +225,16 @@ func printProbe(out io.Writer, report *conformance.Report, profile conformance.P
 	if profile.PoolSize > 0 {
 		fmt.Fprintf(&b, "recommended size of the session pool: %d\n", profile.PoolSize)
 	}
-	fmt.Fprintf(&b, "profile of %s %s, SHA-256 %s\n", profile.Manufacturer, profile.Model, profile.Hash())
+	if old != nil {
+		profile = *old // its hash is the file's
+	}
+	if report.LoginFailed == "" {
+		fmt.Fprintf(&b, "profile of %s %s, SHA-256 %s\n", profile.Manufacturer, profile.Model, profile.Hash())
+	}
 	switch {
-	case compared && len(drift) == 0:
+	case old != nil && len(drift) == 0:
 		fmt.Fprintf(&b, "all answers are those of %s\n", file)
-	case compared:
+	case old != nil:
 		for _, line := range drift {
 			fmt.Fprintf(&b, "drift: %s\n", line)
 		}

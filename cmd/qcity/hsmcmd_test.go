@@ -14,10 +14,7 @@ import (
 // TestHSM lists and probes a SoftHSM token as an operator would.
 func TestHSM(t *testing.T) {
 	dir := t.TempDir()
-	p11 := filepath.Join(dir, "qcity-p11")
-	if out, err := exec.Command("go", "build", "-o", p11, "qcitycoin.org/qcity/cmd/qcity-p11").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	p11 := filepath.Join(bin, "qcity-p11")
 	tokens, conf := filepath.Join(dir, "tokens"), filepath.Join(dir, "softhsm2.conf")
 	if err := os.Mkdir(tokens, 0o700); err != nil {
 		t.Fatal(err)
@@ -30,8 +27,15 @@ func TestHSM(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	pin, profile := filepath.Join(dir, "pin"), filepath.Join(dir, "profile.json")
-	if err := os.WriteFile(pin, []byte("1234567\n"), 0o444); err != nil {
-		t.Fatal(err)
+	right, wrong := filepath.Join(dir, "right"), filepath.Join(dir, "wrong")
+	for file, mode := range map[string]os.FileMode{pin: 0o444, right: 0o400, wrong: 0o400} {
+		text := "1234567\n"
+		if file == wrong {
+			text = "7654321\n"
+		}
+		if err := os.WriteFile(file, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ask := func(args ...string) (string, error) {
 		var out bytes.Buffer
@@ -53,6 +57,8 @@ func TestHSM(t *testing.T) {
 		{[]string{"probe", "--pin", "1234567"}, "no source of a PIN", nil},
 		{[]string{"probe", "--token", "two"}, "qcity hsm list", nil},
 		{[]string{"list", "--module", "/nowhere.so"}, "install the HSM's library", nil},
+		{[]string{"probe", "--profile", profile, "--pin", "file:" + wrong}, "no profile was written", nil},
+		{[]string{"probe", "--pin", "file:" + right}, "1 cases failed", nil}, // the token remembers the wrong one until then
 		{[]string{"probe", "--profile", profile}, "", []string{"1/", "101  PASS", "SKIPPED", "needs --scratch", " 0 FAIL", "SHA-256", "written to"}},
 		{[]string{"probe", "--profile", profile}, "", []string{"all answers are those of"}},
 	} {
@@ -69,6 +75,10 @@ func TestHSM(t *testing.T) {
 	text, err := os.ReadFile(profile)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// The hash is the file's, also where more was asked than is in it.
+	if out, err := ask("probe", "--profile", profile, "--pin", "file:"+right); err != nil || !strings.Contains(out, "SHA-256 "+hexSHA256(text)) {
+		t.Errorf("%v\n%s\nwithout the hash %s", err, out, hexSHA256(text))
 	}
 	changed := strings.Replace(string(text), "SoftHSM v2", "SoftHSM v3", 1)
 	if err := os.WriteFile(profile, []byte(changed), 0o600); err != nil {

@@ -166,10 +166,14 @@ type restoreTest struct {
 
 func (r restoreTest) run(cmd *cobra.Command) (err error) {
 	ctx := cmd.Context()
+	pin, err := r.pin.reader() // before the tool, which would inherit its descriptor
+	if err != nil {
+		return err
+	}
 	var token worker.TokenRef
 	if len(r.tool) == 0 {
-		dir, err := os.MkdirTemp("", "qcity-restore-") // mode 0700
-		if err != nil {
+		var dir string
+		if dir, err = os.MkdirTemp("", "qcity-restore-"); err != nil { // mode 0700
 			return err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
@@ -196,7 +200,7 @@ func (r restoreTest) run(cmd *cobra.Command) (err error) {
 		}
 	}
 	r.token, r.serial = token.Label, token.Serial
-	if _, err := r.login(ctx, w); err != nil {
+	if _, err := r.loginWith(ctx, w, pin); err != nil {
 		return err
 	}
 	p, err := ceremony.Prove(ctx, w, ceremony.Ref(token, r.key), r.network, ceremony.NewChallenge(time.Now()))

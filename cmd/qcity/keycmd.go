@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/signer"
 	"qcitycoin.org/qcity/signer/ceremony"
 	"qcitycoin.org/qcity/signer/worker"
 )
@@ -94,27 +94,44 @@ func (t *tokenFlags) open() (w *worker.Supervisor, end func() error, err error) 
 	return w, func() error { return errors.Join(w.Close(), remove()) }, nil
 }
 
-// login finds the token and logs in to it.
+// forOfficer marks what trying again cannot mend: a token, a key or a PIN that is not
+// what it should be, or a person who did not confirm.
+func forOfficer(err error) error {
+	var own *ceremony.Error
+	var key *worker.AttributeError
+	var token *worker.Error
+	if errors.As(err, &own) || errors.Is(err, ceremony.ErrTranscript) || errors.As(err, &key) ||
+		errors.As(err, &token) && worker.Classify(err) == worker.ClassStop {
+		return needsPerson{err}
+	}
+	return err
+}
+
+// login finds the token and logs in to it. No child may have been started before.
 func (t *tokenFlags) login(ctx context.Context, w *worker.Supervisor) (worker.TokenInfo, error) {
 	r, err := t.pin.reader()
 	if err != nil {
 		return worker.TokenInfo{}, err
 	}
+	return t.loginWith(ctx, w, r)
+}
+
+func (t *tokenFlags) loginWith(ctx context.Context, w *worker.Supervisor, r *signer.PINReader) (worker.TokenInfo, error) {
 	token, err := w.FindToken(ctx, t.token, t.serial)
 	if err != nil {
-		return token, err
+		return token, forOfficer(err)
 	}
 	what := fmt.Sprintf("user PIN of token %s", token.TokenRef)
 	if r.AtDevice() {
 		fmt.Fprintln(os.Stderr, "enter the "+what+" at the token")
-		return token, w.LoginAtDevice(ctx, token.TokenRef)
+		return token, forOfficer(w.LoginAtDevice(ctx, token.TokenRef))
 	}
 	pin, err := r.Read(ctx, what, false)
 	if err != nil {
 		return token, needsPerson{err}
 	}
 	defer clear(pin)
-	return token, w.Login(ctx, token.TokenRef, pin)
+	return token, forOfficer(w.Login(ctx, token.TokenRef, pin))
 }
 
 // withToken runs f with a worker that is logged in to the token.
@@ -179,6 +196,11 @@ aloud and let a second person compare them.`,
 			if err != nil || len(rawID) == 0 {
 				return fmt.Errorf("--id %q: want hexadecimal digits, two for each byte, for example 01", id)
 			}
+			if record != "" {
+				if err := placeForRecord(record); err != nil {
+					return err
+				}
+			}
 			var addresses *types.AddressVersions
 			if network != "" {
 				net, err := configs.LoadNetwork(network)
@@ -206,15 +228,13 @@ aloud and let a second person compare them.`,
 				err = nil // the record and the last line say NO
 			}
 			if err != nil {
-				return err
+				return forOfficer(err)
 			}
 			r := ceremony.NewRecord(token.TokenRef, key)
 			if record != "" {
-				if err := durable.WriteFile(record, r.Encode(), 0o644); err != nil {
-					return err
-				}
+				err = durable.WriteFile(record, r.Encode(), 0o644)
 			}
-			return printKey(cmd.OutOrStdout(), r, addresses, asJSON)
+			return errors.Join(err, printKey(cmd.OutOrStdout(), r, addresses, asJSON))
 		},
 	}
 	f := c.Flags()
@@ -234,6 +254,17 @@ aloud and let a second person compare them.`,
 	return c
 }
 
+// placeForRecord looks before there is a key, as no record can be made afterwards.
+func placeForRecord(file string) error {
+	if _, err := os.Lstat(file); err == nil {
+		return fmt.Errorf("%s exists: a record is never overwritten, choose another name for --record", file)
+	}
+	if _, err := os.Stat(filepath.Dir(file)); err != nil {
+		return fmt.Errorf("the folder for --record: %w", err)
+	}
+	return nil
+}
+
 // initToken initialises a blank token with both PINs.
 func initToken(ctx context.Context, w *worker.Supervisor, t tokenFlags, soPIN pinFlag) (worker.TokenInfo, error) {
 	admin, err := soPIN.read(ctx, fmt.Sprintf("new security officer PIN of token %q", t.token), true)
@@ -246,7 +277,8 @@ func initToken(ctx context.Context, w *worker.Supervisor, t tokenFlags, soPIN pi
 		return worker.TokenInfo{}, err
 	}
 	defer clear(pin)
-	return ceremony.NewToken(ctx, w, t.token, admin, pin)
+	token, err := ceremony.NewToken(ctx, w, t.token, admin, pin)
+	return token, forOfficer(err)
 }
 
 // keyView is the JSON of a key.
@@ -264,7 +296,7 @@ func printKey(out io.Writer, r ceremony.Record, addresses *types.AddressVersions
 		k.Address = ceremony.Address(*addresses, r.PublicKey)
 	}
 	if asJSON {
-		return printJSON(out, k)
+		return writeJSON(out, k)
 	}
 	if k.Address == "" {
 		k.Address = "none shown: name the network with --network (only secp256k1 keys have one)"
@@ -278,12 +310,6 @@ key          label %s, id %s
 %s
 `, r.PublicKey, k.Address, k.Fingerprint, k.Words, r.Token, r.Serial, r.Label, r.ID, ceremony.Origin(r.Attributes))
 	return err
-}
-
-func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 func newKeyList() *cobra.Command {
@@ -306,7 +332,7 @@ func newKeyList() *cobra.Command {
 						f := ceremony.KeyFingerprint(ceremony.Public(k))
 						records = append(records, keyView{Record: ceremony.NewRecord(token.TokenRef, k), Fingerprint: f.Hex, Words: f.Words})
 					}
-					return printJSON(cmd.OutOrStdout(), records)
+					return writeJSON(cmd.OutOrStdout(), records)
 				}
 				return printKeys(cmd.OutOrStdout(), keys)
 			})

@@ -83,7 +83,7 @@ func newKeyProve() *cobra.Command {
 		Long: `Sign a text that is nothing but a proof: a tagged hash over the network's id, the
 key and a challenge that begins with today's date. It cannot be taken for a
 transaction, a block or a vote. With --verify FILE a proof is checked without a
-token; compare the challenge with the one you asked for.`,
+token; compare key and challenge with those you asked for.`,
 		Example: `  qcity key prove --network network.toml --token validator-0 --label validator-0 --challenge "asked by Wilma"
   qcity key prove --network network.toml --verify proof.json`,
 		Args: cobra.NoArgs,
@@ -129,7 +129,9 @@ token; compare the challenge with the one you asked for.`,
 	f.StringVar(&verify, "verify", "", "check the proof in this file")
 	f.StringVar(&out, "out", "", "write the proof into this file")
 	must(c.MarkFlagRequired("network"))
-	c.MarkFlagsMutuallyExclusive("verify", "token")
+	for _, signs := range []string{"token", "label", "key", "challenge", "out"} {
+		c.MarkFlagsMutuallyExclusive(signs, "verify") // nothing of it would be compared
+	}
 	return c
 }
 

@@ -51,7 +51,7 @@ type reportedTip struct {
 
 // newRig sets everything up and starts nothing. The node mines with this many
 // threads and connects to the socket named.
-func newRig(t testing.TB, threads int, socket string) *rig {
+func newRig(t testing.TB, threads int, socket string, change ...func(*consensus.Params)) *rig {
 	dir := t.TempDir()
 	k := &rig{t: t, dir: dir}
 	if err := os.MkdirAll(filepath.Join(dir, signerDir, "tokens"), 0o700); err != nil {
@@ -68,7 +68,7 @@ func newRig(t testing.TB, threads int, socket string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.makeNetwork(keys)
+	k.makeNetwork(keys, change)
 	k.rpc, k.stratum = freeAddress(t), freeAddress(t)
 	k.writeConfigs(module, keys, threads, socket)
 	k.signer = &process{t: t, args: []string{"signer", "run", "--config", filepath.Join(dir, "signer.toml")}}
@@ -79,7 +79,7 @@ func newRig(t testing.TB, threads int, socket string) *rig {
 // makeNetwork makes a chain on which every second block is a slot and blocks
 // take a moment: headers may run two days ahead of the clock, and only the
 // validators can fill a slot, so that a signer stuck for good would show.
-func (k *rig) makeNetwork(keys []configs.SignerKey) {
+func (k *rig) makeNetwork(keys []configs.SignerKey, change []func(*consensus.Params)) {
 	p, err := configs.DevnetProfile()
 	if err != nil {
 		k.t.Fatal(err)
@@ -87,6 +87,9 @@ func (k *rig) makeNetwork(keys []configs.SignerKey) {
 	p.N, p.IntervalSeconds, p.HalfLifeSeconds = 2, 1, 3600
 	p.SlotOpenSeconds, p.SlotCloseSeconds, p.FutureLimitSeconds = 400_000, 800_000, 200_000
 	p.GenesisTime, p.GenesisBits = uint32(time.Now().Unix()), p.PowLimitBits
+	for _, f := range change {
+		f(&p)
+	}
 	for _, key := range keys {
 		var pub types.PublicKey
 		if err := pub.UnmarshalText([]byte(key.PublicKey)); err != nil {
@@ -115,6 +118,7 @@ func (k *rig) writeConfigs(module string, keys []configs.SignerKey, threads int,
 	c.RPC.Listen, c.API.Listen, c.Stratum.Listen = k.rpc, "", k.stratum
 	c.Payout = k.net.Addresses.PubKeyHashAddress([20]byte{1})
 	c.Miner.Threads, c.Miner.Kernel = threads, "generic"
+	c.Stratum.StartDifficulty = c.Stratum.MinDifficulty
 	// Only validators fill slots here: to leave one to others would be the end.
 	c.Signer.Socket, c.Signer.StartupWait = socket, false
 	if err := c.Write(filepath.Join(k.dir, "node.toml")); err != nil {

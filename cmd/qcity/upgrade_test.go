@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"qcitycoin.org/qcity/node/consensus"
 )
 
 // lineMiner mines by hand over a connection to the Stratum port.
@@ -110,8 +112,9 @@ func (m *lineMiner) answer(id string) json.RawMessage {
 	}
 }
 
-// solve returns a submission whose hash has its highest byte below top.
-func (m *lineMiner) solve(id string, top byte) string {
+// solve returns a submission whose hash, read as a number, has from lo to below hi
+// in its highest 32 bits.
+func (m *lineMiner) solve(id string, lo, hi uint32) string {
 	m.t.Helper()
 	text := func(i int) (s string) { m.decode(m.job[i], &s); return s }
 	raw := func(s string) []byte {
@@ -139,7 +142,8 @@ func (m *lineMiner) solve(id string, top byte) string {
 	}
 	header = append(append(append(header, root...), word(text(7))...), word(text(6))...)
 	for nonce := uint32(0); ; nonce++ {
-		if double(binary.LittleEndian.AppendUint32(header[:76:76], nonce))[31] < top {
+		hash := double(binary.LittleEndian.AppendUint32(header[:76:76], nonce))
+		if top := binary.LittleEndian.Uint32(hash[28:]); lo <= top && top < hi {
 			return fmt.Sprintf(`{"id":%q,"method":"mining.submit","params":["hand",%s,"0000000000000000",%s,"%08x"]}`+"\n", id, m.job[0], m.job[7], nonce)
 		}
 	}
@@ -163,7 +167,8 @@ func copyProgram(t *testing.T, to string) {
 // run: its miner keeps its connection, and a block it finds for a job of the
 // first program is a block.
 func TestUpgrade(t *testing.T) {
-	k := newRig(t, 0, "no-signer.sock")
+	const share, block = 0xffff00, 1 << 16 // highest words of a hash: difficulty 2^-24, bits 1f00ffff
+	k := newRig(t, 0, "no-signer.sock", func(p *consensus.Params) { p.GenesisBits = 0x1f00ffff })
 	k.node.path = filepath.Join(t.TempDir(), "qcity")
 	copyProgram(t, k.node.path)
 	k.node.start()
@@ -174,7 +179,7 @@ func TestUpgrade(t *testing.T) {
 
 	upgrade := func(generation int) {
 		t.Helper()
-		half := m.solve(fmt.Sprint("half", generation), 0xff)
+		half := m.solve(fmt.Sprint("half", generation), block, share)
 		before := strings.Count(k.node.tail(), "msg=running")
 		m.send(half[:30])
 		if err := k.node.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
@@ -215,7 +220,7 @@ func TestUpgrade(t *testing.T) {
 	upgrade(2)
 
 	m.job = first
-	m.send(m.solve("block", 0x40))
+	m.send(m.solve("block", 0, block))
 	m.answer("block")
 	tip, err := k.tip()
 	if err != nil || tip.height != 1 {

@@ -67,10 +67,13 @@ func openVault(file string) (*vault, error) {
 	return v, nil
 }
 
-// open opens the journal to change it, or to read it when nobody else can.
-func (v *vault) open() (*signer.Journal, error) {
+// with opens the journal, to change it or to read it when nobody else can, and closes it.
+func (v *vault) with(do func(j *signer.Journal) error) error {
 	j, err := signer.OpenJournal(v.path, v.net.ID, nil)
-	return j, v.explain(err)
+	if err != nil {
+		return v.explain(err)
+	}
+	return errors.Join(do(j), j.Close())
 }
 
 func (v *vault) explain(err error) error {
@@ -147,7 +150,7 @@ is 0. With --add the journal is there, and the keys of the configuration that it
 does not have yet become its own, with this floor.`,
 		Example: "  qcity watermark init --floor 0\n  qcity watermark init --add --floor 120000",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, err := openVault(*file)
 			if err != nil {
 				return err
@@ -163,25 +166,22 @@ does not have yet become its own, with this floor.`,
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s for %d keys, floor %d\n", v.path, len(v.keys), floor)
 				return err
 			}
-			j, err := v.open()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, j.Close()) }()
-			had := j.Keys()
-			added := slices.DeleteFunc(slices.Clone(v.keys), func(k types.PublicKey) bool { return slices.Contains(had, k) })
-			if len(added) == 0 {
-				return errors.New("the signing journal has all keys of the configuration: nothing to add")
-			}
-			if err := j.AddKeys(added, floor); err != nil {
-				return err
-			}
-			for _, k := range added {
-				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "added %s, floor %d\n", k, floor); err != nil {
+			return v.with(func(j *signer.Journal) error {
+				had := j.Keys()
+				added := slices.DeleteFunc(slices.Clone(v.keys), func(k types.PublicKey) bool { return slices.Contains(had, k) })
+				if len(added) == 0 {
+					return errors.New("the signing journal has all keys of the configuration: nothing to add")
+				}
+				if err := j.AddKeys(added, floor); err != nil {
 					return err
 				}
-			}
-			return nil
+				for _, k := range added {
+					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "added %s, floor %d\n", k, floor); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 		},
 	}
 	c.Flags().Uint32Var(&floor, "floor", 0, "highest height that may have been signed before")
@@ -203,39 +203,36 @@ the latest. What is signed afterwards is not in it: never start this signer agai
 with a key that moves.`,
 		Example: "  qcity watermark export --out watermarks.json\n  qcity watermark export --minimal > watermarks.json",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, err := openVault(*file)
 			if err != nil {
 				return err
 			}
-			j, err := v.open()
-			if err != nil {
+			return v.with(func(j *signer.Journal) error {
+				doc, err := j.Export(minimal)
+				if err != nil {
+					return err
+				}
+				text := doc.Encode()
+				if len(text) > interchange.MaxBytes {
+					return fmt.Errorf("the complete document has %d bytes, and %d are read: export with --minimal", len(text), interchange.MaxBytes)
+				}
+				v.note(cmd, audit.Entry{Event: audit.EventExported, Detail: fmt.Sprintf("%d keys", len(doc.Keys))})
+				if out == "" {
+					_, err = cmd.OutOrStdout().Write(text)
+					return err
+				}
+				if err := durable.WriteFile(out, text, 0o600); err != nil {
+					return err
+				}
+				top := uint32(0)
+				for i := range doc.Keys {
+					block, vote := doc.Keys[i].Highest()
+					top = max(top, block, vote)
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: %d keys, signed up to height %d\n", out, len(doc.Keys), top)
 				return err
-			}
-			defer func() { err = errors.Join(err, j.Close()) }()
-			doc, err := j.Export(minimal)
-			if err != nil {
-				return err
-			}
-			v.note(cmd, audit.Entry{Event: audit.EventExported, Detail: fmt.Sprintf("%d keys", len(doc.Keys))})
-			text := doc.Encode()
-			if len(text) > interchange.MaxBytes {
-				return fmt.Errorf("the complete document has %d bytes, and %d are read: export with --minimal", len(text), interchange.MaxBytes)
-			}
-			if out == "" {
-				_, err = cmd.OutOrStdout().Write(text)
-				return err
-			}
-			if err := durable.WriteFile(out, text, 0o600); err != nil {
-				return err
-			}
-			top := uint32(0)
-			for i := range doc.Keys {
-				block, vote := doc.Keys[i].Highest()
-				top = max(top, block, vote)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: %d keys, signed up to height %d\n", out, len(doc.Keys), top)
-			return err
+			})
 		},
 	}
 	c.Flags().BoolVar(&minimal, "minimal", false, "only the latest of each key")
@@ -253,7 +250,7 @@ of it is taken in or, after an error or a crash, nothing. It only forbids: no ma
 and no floor ever sinks. Keys that the journal was not made for are left out.`,
 		Example: "  qcity watermark import watermarks.json",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := openVault(*file)
 			if err != nil {
 				return err
@@ -266,22 +263,19 @@ and no floor ever sinks. Keys that the journal was not made for are left out.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			j, err := v.open()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, j.Close()) }()
-			in, err := j.Import(doc)
-			if err != nil {
-				return err
-			}
-			if in.Changed {
-				v.note(cmd, audit.Entry{Event: audit.EventImported, Detail: fmt.Sprintf("from journal %x, %d keys", doc.Journal, len(doc.Keys))})
-			}
-			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), in)
-			}
-			return printImport(cmd.OutOrStdout(), in)
+			return v.with(func(j *signer.Journal) error {
+				in, err := j.Import(doc)
+				if err != nil {
+					return err
+				}
+				if in.Changed {
+					v.note(cmd, audit.Entry{Event: audit.EventImported, Detail: fmt.Sprintf("from journal %x, %d keys", doc.Journal, len(doc.Keys))})
+				}
+				if asJSON {
+					return writeJSON(cmd.OutOrStdout(), in)
+				}
+				return printImport(cmd.OutOrStdout(), in)
+			})
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -317,39 +311,36 @@ the key may have signed there elsewhere. Votes are cast again once a slot at tha
 height or above is certified.`,
 		Example: "  qcity watermark raise --key secp256k1:02… --height 120000\n  qcity watermark raise --all --height 120000",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, err := openVault(*file)
 			if err != nil {
 				return err
 			}
-			j, err := v.open()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, j.Close()) }()
-			marks := j.Marks()
-			if !all {
-				var k types.PublicKey
-				if err := k.UnmarshalText([]byte(key)); err != nil {
-					return fmt.Errorf("--key: %w", err)
+			return v.with(func(j *signer.Journal) error {
+				marks := j.Marks()
+				if !all {
+					var k types.PublicKey
+					if err := k.UnmarshalText([]byte(key)); err != nil {
+						return fmt.Errorf("--key: %w", err)
+					}
+					marks = slices.DeleteFunc(marks, func(m signer.KeyMarks) bool { return m.Key != k })
+					if len(marks) == 0 {
+						return fmt.Errorf("--key: the signing journal does not have %s: qcity watermark show lists its keys", k)
+					}
 				}
-				marks = slices.DeleteFunc(marks, func(m signer.KeyMarks) bool { return m.Key != k })
-				if len(marks) == 0 {
-					return fmt.Errorf("--key: the signing journal does not have %s: qcity watermark show lists its keys", k)
+				for _, m := range marks {
+					if height <= m.Floor {
+						_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: floor stays at %d\n", m.Key, m.Floor)
+					} else if err = j.RaiseFloor(m.Key, height); err == nil {
+						v.note(cmd, audit.Entry{Event: audit.EventFloorRaised, Key: m.Key, Height: height, Detail: "by qcity watermark raise"})
+						_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: floor raised from %d to %d\n", m.Key, m.Floor, height)
+					}
+					if err != nil {
+						return err
+					}
 				}
-			}
-			for _, m := range marks {
-				if height <= m.Floor {
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: floor stays at %d\n", m.Key, m.Floor)
-				} else if err = j.RaiseFloor(m.Key, height); err == nil {
-					v.note(cmd, audit.Entry{Event: audit.EventFloorRaised, Key: m.Key, Height: height, Detail: "by qcity watermark raise"})
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: floor raised from %d to %d\n", m.Key, m.Floor, height)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
+				return nil
+			})
 		},
 	}
 	c.Flags().StringVar(&key, "key", "", "the key, as qcity watermark show prints it")

@@ -93,6 +93,20 @@ func (s *Server) uptime(context.Context, *args) (any, error) {
 	return int64(time.Since(s.started).Seconds()), nil
 }
 
+func (c Call) run(ctx context.Context, a *args) (any, error) {
+	params := make([]string, len(a.names))
+	for i := range params {
+		if err := a.get(i, &params[i]); err != nil {
+			return nil, err
+		}
+	}
+	result, err := c.Run(ctx, params)
+	if err != nil {
+		return nil, fail(codeMisc, "%s: %v", a.call, err)
+	}
+	return result, nil
+}
+
 // args are the parameters of one call, put in order.
 type args struct {
 	call   string

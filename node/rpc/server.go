@@ -25,6 +25,18 @@ type Config struct {
 	CookieFile string
 	// Version of the software, for getnetworkinfo.
 	Version string
+	// Calls are answered besides the server's own.
+	Calls []Call
+}
+
+// Call is a method of another part of the program.
+type Call struct {
+	// Name of the method; Params lists its parameters, optional ones in brackets,
+	// which are all strings; Help says what it does.
+	Name, Params, Help string
+	// Run gets the parameters in order, "" for those left out. Its error is told to
+	// the caller as it stands.
+	Run func(ctx context.Context, params []string) (any, error)
 }
 
 // Server answers JSON-RPC calls over HTTP.
@@ -63,6 +75,9 @@ func New(cfg Config, chain Chain, pool Pool, mining Mining, log *slog.Logger) *S
 		running: make(chan struct{}, maxRunning), polls: make(chan struct{}, maxPolls),
 	}
 	s.methods = s.table()
+	for _, c := range cfg.Calls {
+		s.methods[c.Name] = method{c.Params, c.Help, c.run}
+	}
 	return s
 }
 

@@ -213,7 +213,7 @@ var knownWords = func() map[string]string {
 	m := make(map[string]string)
 	for _, w := range []Event{
 		EventStarted, EventStopped, EventSigned, EventRepeated, EventRefused, EventFailed, EventLogin, EventLoginRefused,
-		EventHalted, EventResumed, EventFloorRaised, EventImported, EventExported, EventWorkerRestarted, EventKeyReady,
+		EventHalted, EventResuming, EventResumed, EventFloorRaised, EventImported, EventExported, EventWorkerRestarted, EventKeyReady,
 		EventKeyLost, EventAdopted, EventRotated, Event(KindBlock), Event(KindVote), Event(KindSetChange),
 	} {
 		m[string(w)] = string(w)

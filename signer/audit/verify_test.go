@@ -203,6 +203,22 @@ func TestFilesMoved(t *testing.T) {
 	}
 }
 
+// TestTwoNetworks: a file of another network does not go on with a log, whatever else fits.
+func TestTwoNetworks(t *testing.T) {
+	all, _ := smallLog(t)
+	list := payloads(t, all[1])
+	h, err := decodeHeader(list[0][32:], new([]byte))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq := h.Seq
+	h.Network[0]++
+	list[0] = append(slices.Clone(list[0][:32]), h.appendTo(nil)...)
+	all[1] = frame(list[:1])
+	_, err = verify(t, diskOf(all[:2]), VerifyOptions{})
+	wantBroken(t, err, seq, "belongs to network")
+}
+
 // TestTruncation cuts the last file at every byte. Within a record that shows as an
 // unfinished record, which a crash may leave; at its border it does not show at
 // all, unless an anchor or the expected head is given.

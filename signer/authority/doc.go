@@ -7,6 +7,6 @@
 //
 //   - A proposal has one form to the byte; copies with different signatures
 //     combine to the same file in whatever order (TestCombineLaws).
-//   - Whoever signs has checked every rule of RulesOf, each of which is tested to
-//     refuse alone (TestRules).
+//   - Whoever signs has checked every rule about the set and about signing, each
+//     of which is tested to refuse alone (TestRules).
 package authority

@@ -15,3 +15,11 @@ func Broken(r *SetChangeRequest, n *consensus.Network) (list []Rule) {
 	}
 	return list
 }
+
+// RulesOf lists the rules of a request to sign, in the order of their checks.
+func RulesOf() (list []Rule) {
+	for _, c := range slices.Concat(setChecks, signChecks) {
+		list = append(list, c.rule)
+	}
+	return list
+}

@@ -54,14 +54,6 @@ var (
 	}
 )
 
-// RulesOf lists the rules of a request to sign, in the order of their checks.
-func RulesOf() (list []Rule) {
-	for _, c := range slices.Concat(setChecks, signChecks) {
-		list = append(list, c.rule)
-	}
-	return list
-}
-
 // first returns what the first rule that refuses says.
 func first(checks []check, r *change, n *consensus.Network) error {
 	for _, c := range checks {

@@ -324,6 +324,11 @@ func (c *Ceremony) writeNetwork(r *result) error {
 	return nil
 }
 
+// recordFile and proofFile are a validator's files within the folder.
+func recordFile(v Validator) string { return filepath.Join(RecordsDir, v.Token+".json") }
+
+func proofFile(v Validator) string { return filepath.Join(ProofsDir, v.Token+".json") }
+
 func (c *Ceremony) writeRecords(ctx context.Context, r *result) error {
 	for _, v := range c.cfg.Script.Validators {
 		k, err := c.found(ctx, v)
@@ -334,7 +339,7 @@ func (c *Ceremony) writeRecords(ctx context.Context, r *result) error {
 		if err != nil {
 			return err
 		}
-		record, proved := filepath.Join(RecordsDir, v.Token+".json"), filepath.Join(ProofsDir, v.Token+".json")
+		record, proved := recordFile(v), proofFile(v)
 		for path, text := range map[string][]byte{record: k.Encode(), proved: p.Encode()} {
 			if err := durable.WriteFile(filepath.Join(c.cfg.Dir, path), text, 0o644); err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,12 +17,14 @@ import (
 const restorePrefix = "restore-"
 
 // driver is the one that is used. SoftHSM stands in for every device in a rehearsal.
-func (c *Ceremony) driver() string {
-	if c.cfg.Kind == Rehearsal {
+func driver(s *Script, kind string) string {
+	if kind == Rehearsal {
 		return DriverSoftHSM
 	}
-	return c.cfg.Script.Backup.Driver
+	return s.Backup.Driver
 }
+
+func (c *Ceremony) driver() string { return driver(c.cfg.Script, c.cfg.Kind) }
 
 func (c *Ceremony) backupFile(v Validator) string {
 	return filepath.Join(c.cfg.Dir, BackupDir, v.Token+".backup")
@@ -71,6 +74,11 @@ func (c *Ceremony) backup(ctx context.Context, r *result) error {
 
 func (c *Ceremony) backupToken(ctx context.Context, v Validator, token worker.TokenRef, split *Split) error {
 	if split == nil {
+		// Of a repeated step, whose backup nobody confirmed. Left there it would stop a
+		// tool that overwrites nothing, or pass for the work of one that did nothing.
+		if err := os.Remove(c.backupFile(v)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		return RunTool(ctx, c.cfg.Script.Backup.Backup, token, c.backupFile(v))
 	}
 	sealed, err := SealSoftHSM(c.cfg.SoftHSMTokens, token, split)

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"slices"
 	"time"
 
 	"qcitycoin.org/qcity/node/types"
@@ -91,14 +92,36 @@ func Attest(key types.PublicKey, id []byte, certificates []worker.Certificate, r
 		if err != nil {
 			continue
 		}
+		i := slices.IndexFunc(chains, mayAttest)
+		if i < 0 {
+			continue
+		}
 		sum := sha256.Sum256(own.DER)
 		out := &Attested{Chain: []string{leaf.subject}, SHA256: hex.EncodeToString(sum[:])}
-		for _, c := range chains[0] {
+		for _, c := range chains[i] {
 			out.Chain = append(out.Chain, c.Subject.String())
 		}
 		return out, nil
 	}
 	return nil, failure(ErrAttestation, "the attestation of the key does not lead to the given root: check which root the vendor names for this model")
+}
+
+// mayAttest reports whether the first of a chain may have a certificate below it
+// (RFC 5280, 6.1.4 k to n). The library takes it for the end of the chain and does
+// not ask; yet the holder of any key that the vendor has certified could issue one
+// for a key of their own.
+func mayAttest(chain []*x509.Certificate) bool {
+	issuer := chain[0]
+	authority := issuer.BasicConstraintsValid && issuer.IsCA || issuer.Version < 3 && len(chain) == 1
+	if !authority || issuer.KeyUsage != 0 && issuer.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return false
+	}
+	for below, c := range chain {
+		if c.BasicConstraintsValid && c.MaxPathLen >= 0 && below > c.MaxPathLen {
+			return false
+		}
+	}
+	return true
 }
 
 // leaf is what matters of a key's certificate.

@@ -30,7 +30,7 @@ type authority struct {
 	cert *x509.Certificate
 }
 
-func newAuthority(t *testing.T, name string, parent *authority) *authority {
+func newAuthority(t *testing.T, name string, parent *authority, change ...func(*x509.Certificate)) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -39,6 +39,9 @@ func newAuthority(t *testing.T, name string, parent *authority) *authority {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign, NotBefore: attestedAt.AddDate(-1, 0, 0), NotAfter: attestedAt.AddDate(1, 0, 0),
+	}
+	for _, f := range change {
+		f(tmpl)
 	}
 	signer, issuer := key, tmpl
 	if parent != nil {
@@ -143,17 +146,38 @@ func TestAttest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A certificate that the vendor gave for something else than to attest with, such
+	// as the attestation of a key that somebody has in a device of the same kind.
+	notCA := newAuthority(t, "key 02", device, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, 0 })
+	bare := newAuthority(t, "key 03", device, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid, c.KeyUsage = false, false, 0 })
+	noSigner := newAuthority(t, "device 43", root, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })
+	last := newAuthority(t, "device 44", root, func(c *x509.Certificate) { c.MaxPathLenZero = true })
+	below := newAuthority(t, "device 45", last)
+	by := func(issuer *authority, above ...*authority) []worker.Certificate {
+		out := []worker.Certificate{{ID: []byte{1}, DER: issuer.attest(t, oidSecp256k1, point, later)}}
+		for _, a := range append(above, issuer) {
+			out = append(out, worker.Certificate{ID: []byte{9}, DER: a.cert.Raw})
+		}
+		return out
+	}
+	if got, err := try(roots, by(last)...); err != nil || got == nil {
+		t.Errorf("by the last authority of a path: %+v, %v", got, err)
+	}
 	for name, certs := range map[string][]worker.Certificate{
-		"another key":        {above, {ID: []byte{1}, DER: device.attest(t, oidSecp256k1, another, later)}},
-		"another curve":      {above, {ID: []byte{1}, DER: device.attest(t, oidP256, p256Point, later)}},
-		"expired":            {above, {ID: []byte{1}, DER: device.attest(t, oidSecp256k1, point, attestedAt.AddDate(0, 0, -1))}},
-		"changed":            {above, flipped},
-		"no link to root":    {own},
-		"two for one key":    {above, own, own},
-		"garbage":            {{ID: []byte{1}, DER: []byte("x")}},
-		"by a foreign root":  {{ID: []byte{1}, DER: foreign.attest(t, oidSecp256k1, point, later)}},
-		"something behind":   {above, {ID: []byte{1}, DER: append(append([]byte(nil), own.DER...), 0)}},
-		"certificate itself": {above, {ID: []byte{1}, DER: device.cert.Raw}},
+		"by another key":        by(notCA, device),
+		"by an unnamed key":     by(bare, device),
+		"by one not to sign":    by(noSigner),
+		"by one below the last": by(below, last),
+		"another key":           {above, {ID: []byte{1}, DER: device.attest(t, oidSecp256k1, another, later)}},
+		"another curve":         {above, {ID: []byte{1}, DER: device.attest(t, oidP256, p256Point, later)}},
+		"expired":               {above, {ID: []byte{1}, DER: device.attest(t, oidSecp256k1, point, attestedAt.AddDate(0, 0, -1))}},
+		"changed":               {above, flipped},
+		"no link to root":       {own},
+		"two for one key":       {above, own, own},
+		"garbage":               {{ID: []byte{1}, DER: []byte("x")}},
+		"by a foreign root":     {{ID: []byte{1}, DER: foreign.attest(t, oidSecp256k1, point, later)}},
+		"something behind":      {above, {ID: []byte{1}, DER: append(append([]byte(nil), own.DER...), 0)}},
+		"certificate itself":    {above, {ID: []byte{1}, DER: device.cert.Raw}},
 	} {
 		if got, err := try(roots, certs...); !errors.Is(err, ceremony.ErrAttestation) {
 			t.Errorf("%s: %+v, %v", name, got, err)

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"qcitycoin.org/qcity/internal/durable"
 	"qcitycoin.org/qcity/node/types"
@@ -203,7 +204,12 @@ func RunTool(ctx context.Context, argv []string, token worker.TokenRef, file str
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stderr, os.Stderr
+	// It may be at work on a device: it is asked to end, and killed much later.
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, lingerLimit
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return failure(ErrBackup, "the vendor's tool %s failed: %v", args[0], err)
 	}
 	return nil

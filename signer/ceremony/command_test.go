@@ -2,11 +2,13 @@ package ceremony_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,7 +33,12 @@ func vendorTool(tokens, order, label, serial, file string) int {
 	}
 	switch order {
 	case "backup":
-		// A real one would seal it; here it is only a marker that must not change.
+		// A real one would seal it; here it is only a marker that must not change. Like
+		// some real ones it overwrites nothing.
+		if _, err = os.Lstat(file); err == nil {
+			err = errors.New("there is a backup already")
+			break
+		}
 		err = os.WriteFile(file, []byte("backup of "+folder), 0o600)
 	case "restore":
 		if err = os.CopyFS(filepath.Join(tokens, other), os.DirFS(filepath.Join(tokens, folder))); err != nil {
@@ -84,7 +91,17 @@ func TestCommandDriver(t *testing.T) {
 	}
 	t.Setenv("SOFTHSM2_CONF", conf)
 	t.Setenv(envTool, run.tokens)
-	run.run(t, ceremony.Run)
+	var backup string
+	for _, s := range ceremony.Steps(run.script) {
+		if strings.HasSuffix(s.ID, "-backup") {
+			backup = s.ID
+		}
+	}
+	refused := ceremony.Answers{"*": ceremony.AsShown, backup: "no"}
+	if err := ceremony.New(run.config(ceremony.Run, refused)).Run(t.Context()); !errors.Is(err, ceremony.ErrRefused) {
+		t.Fatal(err)
+	}
+	run.run(t, ceremony.Run) // makes the backup again
 	run.verify(t)
 	rehearsal.run(t, ceremony.Rehearsal)
 	rehearsal.verify(t)
@@ -117,5 +134,26 @@ func TestFailingTool(t *testing.T) {
 	}
 	if _, err := os.Stat(file + "$(exit 1);t"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestInterruptedTool: a tool that is at work on a device may end what it does.
+func TestInterruptedTool(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := syscall.Mkfifo(file+".on", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		_, _ = os.ReadFile(file + ".on") // until the tool is at work
+		cancel()
+	}()
+	script := `trap 'echo ended >"$1"; kill $!; exit 1' TERM; sleep 60 & echo >"$1.on"; wait`
+	if err := ceremony.RunTool(ctx, []string{"/bin/sh", "-c", script, "tool", "{file}"}, worker.TokenRef{}, file); !errors.Is(err, context.Canceled) {
+		t.Errorf("it says: %v", err)
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != "ended\n" {
+		t.Errorf("the tool was killed: %q, %v", got, err)
 	}
 }

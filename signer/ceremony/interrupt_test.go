@@ -50,6 +50,29 @@ func TestTokenThatIsThere(t *testing.T) {
 	}
 }
 
+// TestShortPIN: a user PIN that the token cannot take is refused before the token is
+// changed, so that another can be chosen.
+func TestShortPIN(t *testing.T) {
+	for name, pin := range map[string]string{"short": "123", "long": strings.Repeat("1", 300)} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, oneValidator(t))
+			cfg := s.config(ceremony.Run, asShown)
+			good := cfg.PIN
+			cfg.PIN = func(ctx context.Context, p ceremony.PINs) ([]byte, error) {
+				if p.Admin {
+					return good(ctx, p)
+				}
+				return []byte(pin), nil
+			}
+			if err := ceremony.New(cfg).Run(t.Context()); !errors.Is(err, worker.ErrPINInvalid) {
+				t.Fatal(err)
+			}
+			s.run(t, ceremony.Run)
+			s.verify(t)
+		})
+	}
+}
+
 // TestWorkerStillThere: as long as the worker of an interrupted run is in a call,
 // no token is looked at.
 func TestWorkerStillThere(t *testing.T) {

@@ -149,8 +149,8 @@ func (c *Ceremony) position() (int, error) {
 	return next, nil
 }
 
-// lingerLimit is how long a worker of an interrupted run is waited for. It ends by
-// itself after the call that it is in.
+// lingerLimit is how long a worker of an interrupted run, or a tool that was asked to
+// end, is waited for. Both end by themselves after what they are doing.
 const lingerLimit = 90 * time.Second
 
 func (c *Ceremony) open(ctx context.Context) error {
@@ -302,10 +302,11 @@ func (c *Ceremony) step(ctx context.Context, s Step) error {
 	}
 	c.hook("answered", s)
 	if !sameWords(answer, r.expect) {
-		if err := c.append(KindRefused, s, &Entry{Shown: r.shown, Facts: r.facts, Asked: r.expect, Answer: answer}); err != nil {
+		// What was typed is not repeated: it may be a PIN, a prompt too late.
+		if err := c.append(KindRefused, s, &Entry{Shown: r.shown, Facts: r.facts, Asked: r.expect}); err != nil {
 			return err
 		}
-		return failure(ErrRefused, "the %s typed %q where %q was asked, so the ceremony stops here; find out why, then run it again", s.Role, answer, r.expect)
+		return failure(ErrRefused, "the %s typed something else where %q was asked, so the ceremony stops here; find out why, then run it again", s.Role, r.expect)
 	}
 	if err := c.append(KindDone, s, &Entry{Shown: r.shown, Facts: r.facts, Asked: r.expect, Answer: r.expect}); err != nil {
 		return err

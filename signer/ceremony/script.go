@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
@@ -125,6 +126,7 @@ func (s *Script) Check() error {
 		{s.BinarySHA256 == "" || sha256Hex.MatchString(s.BinarySHA256), []string{"binary_sha256"}, "want 64 hexadecimal digits in lower case, or nothing"},
 		{r.Administrator != "", []string{"roles", "administrator"}, "want a person's name"},
 		{r.Operator != "", []string{"roles", "operator"}, "want a person's name"},
+		{r.Operator != r.Administrator, []string{"roles", "operator"}, "want another person than the administrator"},
 		{r.Witness != "", []string{"roles", "witness"}, "want a person's name"},
 		{r.Witness != r.Administrator && r.Witness != r.Operator, []string{"roles", "witness"}, "want a person who is neither administrator nor operator"},
 		{len(r.Custodians) >= 2 && len(r.Custodians) <= 15, []string{"roles", "custodians"}, "want 2 to 15 names"},
@@ -219,7 +221,7 @@ func (s *Script) checkNetwork() error {
 	}
 	p := s.params(keys)
 	if err := p.Check(); err != nil {
-		first, _, _ := cutLine(err.Error())
+		first, _, _ := strings.Cut(err.Error(), "\n")
 		key := []string{"network"}
 		if m := parameter.FindString(first); m != "" {
 			key = append(key, m)

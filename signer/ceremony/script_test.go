@@ -42,6 +42,7 @@ func TestBadScripts(t *testing.T) {
 		"short hash":             {"binary_sha256 = \"\"", "binary_sha256 = \"ab\"", "binary_sha256 = \"ab\"", "64 hexadecimal"},
 		"nobody to witness":      {"witness = \"Wilma Witness\"", "witness = \"\"", "witness = \"\"", "a person's name"},
 		"witness operates":       {"witness = \"Wilma Witness\"", "witness = \"Otto Operator\"", "witness = \"Otto", "neither administrator nor operator"},
+		"one person for two":     {"operator = \"Otto Operator\"", "operator = \"Ada Administrator\"", "operator = \"Ada", "another person than the administrator"},
 		"one custodian twice":    {"\"Cora Custodian\"", "\"Carl Custodian\"", "custodians = [", "different persons"},
 		"threshold of one":       {"threshold = 2", "threshold = 1", "threshold = 1", "want 2 up to"},
 		"threshold too high":     {"threshold = 2", "threshold = 4", "threshold = 4", "want 2 up to"},

@@ -28,9 +28,9 @@ type Entry struct {
 	Step     string            `json:"step"`
 	Role     string            `json:"role"`
 	Shown    []string          `json:"shown,omitempty"`
-	Facts    map[string]string `json:"facts,omitempty"` // the same for machines
-	Asked    string            `json:"asked,omitempty"` // what was to be typed
-	Answer   string            `json:"answer,omitempty"`
+	Facts    map[string]string `json:"facts,omitempty"`    // the same for machines
+	Asked    string            `json:"asked,omitempty"`    // what was to be typed
+	Answer   string            `json:"answer,omitempty"`   // the same, once it was typed; nothing else that was typed is kept
 	Scripted bool              `json:"scripted,omitempty"` // no person typed it
 	Prev     string            `json:"prev"`               // hash of the line before
 	Hash     string            `json:"hash"`

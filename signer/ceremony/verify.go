@@ -1,7 +1,6 @@
 package ceremony
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -122,6 +121,8 @@ type verifier struct {
 	report *Report
 }
 
+func (v *verifier) driver() string { return driver(v.s, v.report.Kind) }
+
 // generated collects the keys.
 func (v *verifier) generated(st Step) error {
 	if st.action != actGenerate {
@@ -150,7 +151,10 @@ func (v *verifier) step(st Step, e Entry, scriptSHA256 string) error {
 		if f["script"] != scriptSHA256 {
 			return fmt.Errorf("it is about the script with hash %s, not %s", f["script"], scriptSHA256)
 		}
-		if v.report.Kind = f["kind"]; v.report.Kind == Run && v.s.BinarySHA256 != "" && f["binary"] != v.s.BinarySHA256 {
+		if v.report.Kind = f["kind"]; v.report.Kind != Run && v.report.Kind != Rehearsal {
+			return fmt.Errorf("it is a %q, neither %s nor %s", v.report.Kind, Rehearsal, Run)
+		}
+		if v.report.Kind == Run && v.s.BinarySHA256 != "" && f["binary"] != v.s.BinarySHA256 {
 			return fmt.Errorf("the program was %s, the script wants %s", f["binary"], v.s.BinarySHA256)
 		}
 		asked = HashWords(scriptSHA256)
@@ -175,10 +179,15 @@ func (v *verifier) step(st Step, e Entry, scriptSHA256 string) error {
 			}
 		}
 	case actAttest:
-		if f["attestation"] != NoAttestation {
+		switch {
+		case f["attestation"] == NoAttestation:
+			if v.s.Attestation.Required && v.report.Kind == Run {
+				return fmt.Errorf("the key is not attested, and the script requires it")
+			}
+		case v.s.Attestation.Root == "" || f["attestation"] == "" || !sha256Hex.MatchString(f["certificate"]):
+			return fmt.Errorf("%q is no attestation under the script's root", f["attestation"])
+		default:
 			v.report.Attested++
-		} else if v.s.Attestation.Required && v.report.Kind == Run {
-			return fmt.Errorf("the key is not attested, and the script requires it")
 		}
 	case actProve, actRestore:
 		p, err := parseProof(f["proof"])
@@ -194,9 +203,17 @@ func (v *verifier) step(st Step, e Entry, scriptSHA256 string) error {
 		if err := p.Verify(v.net.ID); err != nil {
 			return err
 		}
+		// SoftHSM's copies have the serial number of the original, other devices their own.
+		serial := factsOf(v.s, v.steps, v.done, actInit, val.Token)["serial"]
+		if st.action == actRestore && (f["restored"] == "" || (f["restored"] == serial) != (v.driver() == DriverSoftHSM)) {
+			return fmt.Errorf("token %s was restored into %q by the driver %s", serial, f["restored"], v.driver())
+		}
 	case actBackup:
+		if f["driver"] != v.driver() {
+			return fmt.Errorf("the driver was %q, the script wants %s", f["driver"], v.driver())
+		}
 		for _, val := range v.s.Validators {
-			if b, err := hex.DecodeString(f[val.Token]); err != nil || len(b) != 32 {
+			if !sha256Hex.MatchString(f[val.Token]) {
 				return fmt.Errorf("token %s has no hash of a backup", val.Token)
 			}
 		}
@@ -205,7 +222,19 @@ func (v *verifier) step(st Step, e Entry, scriptSHA256 string) error {
 		if f["network"] != v.net.ID.String() {
 			return fmt.Errorf("network %s, the keys make %s", f["network"], v.net.ID)
 		}
+		if !sha256Hex.MatchString(f["sha256"]) {
+			return fmt.Errorf("the network file has no hash")
+		}
 		asked = HashWords(v.net.ID.String())
+	case actRecords:
+		// VerifyFiles compares what is there.
+		for _, val := range v.s.Validators {
+			for _, name := range []string{recordFile(val), proofFile(val)} {
+				if !sha256Hex.MatchString(f[name]) {
+					return fmt.Errorf("%s has no hash", name)
+				}
+			}
+		}
 	case actEnd:
 		if f["before"] != e.Prev || f["steps"] != strconv.Itoa(len(v.steps)) {
 			return fmt.Errorf("it is not the end of this ceremony")

@@ -43,6 +43,4 @@ func HashWords(digits string) string {
 	return words(types.TaggedHash("qcity/ceremony/words", []byte(digits)), keyWords)
 }
 
-func cutLine(s string) (first, rest string, more bool) { return strings.Cut(s, "\n") }
-
 func isFileArg(arg string) bool { return strings.Contains(arg, "{file}") }

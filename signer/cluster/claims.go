@@ -130,6 +130,11 @@ func (c *Claims) Claim(ctx context.Context, cl Claim) (seal *[64]byte, err error
 // settle answers from a claim that stands, once the pin is durable.
 func (c *Claims) settle(cl *Claim, v *view) (*[64]byte, error) {
 	if v.claim == nil || *v.claim == *cl {
+		if v.claim != nil && v.seal == nil {
+			if err := v.head.mark.closed(cl); err != nil {
+				return nil, errors.Join(&Conflict{Claim: *cl, Last: v.head.mark, Cause: err}, c.pin.save())
+			}
+		}
 		c.pin.saw(v.rev, *cl)
 		if err := c.pin.save(); err != nil {
 			return nil, err
@@ -235,7 +240,7 @@ func (c *Claims) read(cl *Claim, resp *clientv3.TxnResponse, mark pinMark) (*vie
 }
 
 // readHead reads the record of a last claim, and the claim that was the highest
-// seen when it was asked for; mark.Height is 0 if none was.
+// seen when it was asked for; mark.Height is 0 if none was, and mark.Floor if no floor was.
 func (c *Claims) readHead(s slot, last, marked *mvccpb.KeyValue, mark pinMark) (h head, err error) {
 	h.mark = Mark{Kind: s.kind, Key: s.key}
 	if last != nil {
@@ -247,9 +252,12 @@ func (c *Claims) readHead(s slot, last, marked *mvccpb.KeyValue, mark pinMark) (
 	switch {
 	case mark.Height > 0 && (h.mark.Height < mark.Height || string(marked.GetValue()) != mark.Value):
 		return h, c.stop(failed(ErrRolledBack, nil, "etcd no longer holds the claim of kind %s at %d by %s, which this box has seen in it: it forgot claims; %s", s.kind, mark.Height, s.key, remedyRestore))
+	case h.mark.Floor < mark.Floor:
+		return h, c.stop(failed(ErrRolledBack, nil, "etcd has the floor %d of kind %s for %s, and this box has seen %d in it: it forgot a floor; %s", h.mark.Floor, s.kind, s.key, mark.Floor, remedyRestore))
 	case h.mark.Height > 0:
 		c.pin.saw(0, h.mark.claim())
 	}
+	c.pin.sawFloor(s, h.mark.Floor)
 	return h, nil
 }
 
@@ -297,6 +305,20 @@ func (c *Claims) Seal(ctx context.Context, cl Claim, sig [64]byte) ([64]byte, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeouts.Patience)
 	defer cancel()
+	v, err := c.seal(ctx, cl, sig)
+	if err != nil {
+		return [64]byte{}, err
+	}
+	first, err := c.settle(&cl, v)
+	if err != nil {
+		return [64]byte{}, err
+	}
+	return *first, nil
+}
+
+// seal is one transaction: it stores the signature over a claim unless there is one,
+// and else looks at what is there.
+func (c *Claims) seal(ctx context.Context, cl Claim, sig [64]byte) (*view, error) {
 	mark, marked := c.pin.mark(slot{cl.Kind, cl.Key})
 	cmps := []clientv3.Cmp{
 		clientv3.Compare(clientv3.Value(c.names.claim(cl)), "=", cl.encode()),
@@ -307,22 +329,16 @@ func (c *Claims) Seal(ctx context.Context, cl Claim, sig [64]byte) ([64]byte, er
 	}
 	resp, err := c.ask(ctx, cmps, []clientv3.Op{clientv3.OpPut(c.names.seal(cl), hex.EncodeToString(sig[:]))}, c.look(&cl, mark))
 	if err != nil {
-		return [64]byte{}, err
+		return nil, err
 	}
-	v := &view{rev: resp.Header.GetRevision(), seal: &sig}
-	if !resp.Succeeded {
-		if v, err = c.read(&cl, resp, mark); err != nil {
-			return [64]byte{}, err
-		}
-		if v.claim == nil || *v.claim == cl && v.seal == nil {
-			return [64]byte{}, failed(ErrMisconfigured, nil, "%s of %s at %d was not claimed before it was sealed: please report this", cl.Kind, cl.Key, cl.Height)
-		}
+	if resp.Succeeded {
+		return &view{rev: resp.Header.GetRevision(), seal: &sig}, nil
 	}
-	first, err := c.settle(&cl, v)
-	if err != nil {
-		return [64]byte{}, err
+	v, err := c.read(&cl, resp, mark)
+	if err == nil && (v.claim == nil || *v.claim == cl && v.seal == nil) {
+		err = failed(ErrMisconfigured, nil, "%s of %s at %d was not claimed before it was sealed: please report this", cl.Kind, cl.Key, cl.Height)
 	}
-	return *first, nil
+	return v, err
 }
 
 // Known returns the highest claim and the floor of every configured key and kind

@@ -419,3 +419,157 @@ func TestKnown(t *testing.T) {
 		t.Fatalf("%v, %v, want %v", known, err, want)
 	}
 }
+
+// change is a claim of k for a successor set; other digits are other sets.
+func change(k *clustertest.Key, number uint32, set byte) cluster.Claim {
+	return cluster.Claim{Kind: cluster.SetChange, Key: k.PublicKey, Height: number, Digest: types.Hash{set}}
+}
+
+func rejoin(t *testing.T, k *clustertest.Key, f *fakeEtcd, d *cluster.Disk, past cluster.Past) {
+	t.Helper()
+	if err := cluster.Rejoin(t.Context(), config(k), f, d, past); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOpenClaimsEndAtTheFloor: what was claimed and not sealed in etcd may have been
+// signed, and its seal forgotten with what came after. A floor that rises over it ends it,
+// whoever asks; what has its seal is answered with it.
+func TestOpenClaimsEndAtTheFloor(t *testing.T) {
+	k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
+	b, other := start(t, k, f, disk), start(t, k, f, &cluster.Disk{})
+	sealed, open, vote := k.Block(10, 0), k.Block(20, 0), k.Vote(10, 20, 0)
+	for _, c := range []cluster.Claim{sealed, open, vote} {
+		mustClaim(t, b, c)
+	}
+	one, err := clustertest.Seal(t.Context(), b, k, sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rejoin(t, k, f, disk, cluster.Past{Floor: 20})
+	for _, box := range []*cluster.Claims{start(t, k, f, disk), other} {
+		for _, c := range []cluster.Claim{open, vote} {
+			if seal, err := box.Claim(t.Context(), c); !errors.Is(err, cluster.ErrConflict) {
+				t.Errorf("an open %s below the floor: %v, %v", c.Kind, seal, err)
+			}
+		}
+		if seal, err := box.Claim(t.Context(), sealed); err != nil || seal == nil || *seal != one {
+			t.Errorf("what was sealed: %v, %v", seal, err)
+		}
+	}
+	mustClaim(t, other, k.Block(30, 0))
+	mustClaim(t, other, change(k, 1, 1)) // a floor is a height, no number of a set
+}
+
+// TestFloorGone: a floor that this box has seen is as little to be forgotten as a claim,
+// and joining anew brings it back.
+func TestFloorGone(t *testing.T) {
+	k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
+	old := maps.Clone(f.keys)
+	rejoin(t, k, f, disk, cluster.Past{Floor: 100})
+	f.keys, f.rev = old, f.rev+1000
+	mustClaim(t, start(t, k, f, &cluster.Disk{}), k.Block(50, 0))
+	if _, err := start(t, k, f, disk).Claim(t.Context(), k.Block(60, 0)); !errors.Is(err, cluster.ErrRolledBack) {
+		t.Errorf("a claim: %v", err)
+	}
+	if _, err := start(t, k, f, disk).Known(t.Context()); !errors.Is(err, cluster.ErrRolledBack) {
+		t.Errorf("at the start: %v", err)
+	}
+	rejoin(t, k, f, disk, cluster.Past{})
+	for _, c := range []cluster.Claim{k.Block(100, 0), k.Vote(90, 110, 0)} {
+		if _, err := start(t, k, f, &cluster.Disk{}).Claim(t.Context(), c); !errors.Is(err, cluster.ErrConflict) {
+			t.Errorf("a %s below the floor of before: %v", c.Kind, err)
+		}
+	}
+}
+
+// TestFloorBroughtBack: joining anew brings back the floor that this box has seen, beside
+// a claim that is still there as beside one that is gone, too.
+func TestFloorBroughtBack(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
+		keys := maps.Clone(f.keys)
+		mustClaim(t, start(t, k, f, disk), k.Block(10, 0))
+		if !gone {
+			keys = maps.Clone(f.keys)
+		}
+		rejoin(t, k, f, disk, cluster.Past{Floor: 100})
+		f.keys, f.rev = keys, f.rev+1000
+		rejoin(t, k, f, disk, cluster.Past{})
+		for _, c := range []cluster.Claim{k.Block(100, 0), k.Vote(90, 110, 0)} {
+			if _, err := start(t, k, f, &cluster.Disk{}).Claim(t.Context(), c); !errors.Is(err, cluster.ErrConflict) {
+				t.Errorf("claim gone %v: a %s below the floor of before: %v", gone, c.Kind, err)
+			}
+		}
+	}
+}
+
+// TestSealRefused: what lost, or does not verify, is not stored as a seal.
+func TestSealRefused(t *testing.T) {
+	k, f := clustertest.NewKey(), newFake()
+	b := start(t, k, f, &cluster.Disk{})
+	won, lost := k.Block(10, 0), k.Block(10, 1)
+	mustClaim(t, b, won)
+	var conflict *cluster.Conflict
+	if sig, err := clustertest.Seal(t.Context(), b, k, lost); !errors.As(err, &conflict) || conflict.Winner != won.Digest || sig != [64]byte{} {
+		t.Errorf("of what lost: %x, %v", sig, err)
+	}
+	if sig, err := b.Seal(t.Context(), won, k.Sign(lost.Digest)); !errors.Is(err, cluster.ErrMisconfigured) || sig != [64]byte{} {
+		t.Errorf("over something else: %x, %v", sig, err)
+	}
+	if sig, err := clustertest.Seal(t.Context(), b, k, k.Block(20, 0)); !errors.Is(err, cluster.ErrMisconfigured) || sig != [64]byte{} {
+		t.Errorf("of what was not claimed: %x, %v", sig, err)
+	}
+	for name := range f.keys {
+		if strings.HasSuffix(name, "/seal") {
+			t.Errorf("%s was written", name)
+		}
+	}
+}
+
+// TestJoinBringsSetChanges: a set that a box signed before it joined is not signed
+// again as another one.
+func TestJoinBringsSetChanges(t *testing.T) {
+	k, f := clustertest.NewKey(), newFake()
+	rejoin(t, k, f, &cluster.Disk{}, cluster.Past{SetChanges: map[types.PublicKey]uint32{k.PublicKey: 3}})
+	other := start(t, k, f, &cluster.Disk{})
+	if _, err := other.Claim(t.Context(), change(k, 3, 1)); !errors.Is(err, cluster.ErrConflict) {
+		t.Errorf("a set of that number: %v", err)
+	}
+	mustClaim(t, other, change(k, 4, 1))
+}
+
+// TestJoinBringsSeals: etcd was put back to between a claim and its seal. The box that
+// released the signature brings it, and no other one is made.
+func TestJoinBringsSeals(t *testing.T) {
+	k, f, disk := clustertest.NewKey(), newFake(), &cluster.Disk{}
+	b, other := start(t, k, f, disk), start(t, k, f, &cluster.Disk{})
+	c := k.Block(10, 0)
+	mustClaim(t, b, c)
+	old := maps.Clone(f.keys)
+	released, err := clustertest.Seal(t.Context(), b, k, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.keys, f.rev = old, f.rev+1000
+	bad := k.Sign(k.Block(10, 1).Digest)
+	brings := func(sig *[64]byte) cluster.Past {
+		return cluster.Past{Seal: func(of cluster.Claim) *[64]byte {
+			if of == c {
+				return sig
+			}
+			return nil
+		}}
+	}
+	before := disk.Data
+	if err := cluster.Rejoin(t.Context(), config(k), f, disk, brings(&bad)); !errors.Is(err, cluster.ErrMisconfigured) {
+		t.Errorf("a signature over something else: %v", err)
+	}
+	if string(disk.Data) != string(before) {
+		t.Error("a join that failed changed the pin")
+	}
+	rejoin(t, k, f, disk, brings(&released))
+	if seal, err := other.Claim(t.Context(), c); err != nil || seal == nil || *seal != released {
+		t.Errorf("%v, %v", seal, err)
+	}
+}

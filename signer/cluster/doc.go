@@ -34,12 +34,12 @@
 // A cluster that is restored from a snapshot or from a copied data directory forgets
 // claims, keeps its identity, and would let rivals have them. So each signer keeps on its own
 // disk: the cluster's and its members' ids, the highest revision it has seen,
-// and for each key and kind the highest claim that it has seen. Let p be the highest
+// and for each key and kind the highest claim and the floor that it has seen. Let p be the highest
 // revision known when a question is sent. Every question writes, so an honest answer
 // has a revision above p: strictly, as one lost claim and one rival claim give
 // p again. An answer that fails this, or that comes from another cluster or member, is never looked
 // into, and the signer stops for a person. The answer must also still hold the highest claim
-// seen, which catches a cluster that fell back and has grown past p since.
+// seen and a floor no lower than that seen, which catches a cluster that fell back and has grown past p since.
 //
 // Why a signature is never released on a claim that a roll-back can take away
 // unnoticed by us: Claim and Seal return only after the pin on disk (fsync, rename, fsync of
@@ -54,6 +54,11 @@
 //   - Several questions at once: each is held against the highest revision known when it was sent,
 //     not when its answer came, since answers may overtake each other. Writing the pin for several at once
 //     is sound, because the file has the highest of their revisions before any of them returns.
+//
+// A seal that is forgotten while its claim stays is not missed: its claim has its
+// place, so no other payload can be signed, and the box that made the seal has it in
+// its journal. When the box joins anew it brings the seal back; and a claim without a
+// seal at or below a floor is not signed any more (Mark.closed).
 //
 // What the pin cannot do: a box can only miss what it has seen. A box that was off when a claim was made
 // elsewhere accepts a cluster that forgot just that claim. Campaign therefore lets a

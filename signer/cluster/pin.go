@@ -24,14 +24,27 @@ type state struct {
 	Cluster  id         `json:"cluster"`
 	Members  []id       `json:"members"`  // those that vote, ascending
 	Revision int64      `json:"revision"` // the highest seen
-	Marks    []pinMark  `json:"marks"`    // the highest claims seen, by key and kind
+	Marks    []pinMark  `json:"marks"`    // the highest claims and floors seen, by key and kind
 }
 
 type pinMark struct {
 	Key    types.PublicKey `json:"key"`
 	Kind   Kind            `json:"kind"`
-	Height uint32          `json:"height"`
-	Value  string          `json:"value"` // as etcd has it
+	Height uint32          `json:"height"`          // 0: a floor was seen, and no claim
+	Value  string          `json:"value"`           // of the claim, as etcd has it
+	Floor  uint32          `json:"floor,omitempty"` // 0: none was seen
+}
+
+// check reports a mark that nothing seen can have left.
+func (m *pinMark) check() error {
+	if m.Height == 0 && m.Floor > 0 && m.Value == "" && slices.Contains(kinds, m.Kind) {
+		return nil
+	}
+	_, err := decodeClaim(slot{m.Kind, m.Key}, m.Height, []byte(m.Value))
+	if err != nil || m.Height == 0 || !slices.Contains(kinds, m.Kind) {
+		return fmt.Errorf("the mark of %s, kind %s, height %d makes no sense: %w", m.Key, m.Kind, m.Height, err)
+	}
+	return nil
 }
 
 // id is a number that etcd prints in hexadecimal.
@@ -69,8 +82,8 @@ func decodeState(b []byte) (s state, err error) {
 		return state{}, err
 	}
 	for _, m := range s.Marks {
-		if _, err := decodeClaim(slot{m.Kind, m.Key}, m.Height, []byte(m.Value)); err != nil || m.Height == 0 || !slices.Contains(kinds, m.Kind) {
-			return state{}, fmt.Errorf("the mark of %s, kind %s, height %d makes no sense: %w", m.Key, m.Kind, m.Height, err)
+		if err := m.check(); err != nil {
+			return state{}, err
 		}
 	}
 	return s, nil
@@ -157,12 +170,13 @@ func (p *pin) revision() int64 {
 	return p.rev
 }
 
-// mark returns the highest claim seen of a key and kind; ok is false if there is none.
+// mark returns the highest claim and floor seen of a key and kind; ok is false if
+// no claim was.
 func (p *pin) mark(s slot) (m pinMark, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m, ok = p.marks[s]
-	return m, ok
+	m = p.marks[s]
+	return m, m.Height > 0
 }
 
 // saw raises the pin, in memory, by a revision and by claims that the cluster
@@ -176,10 +190,21 @@ func (p *pin) saw(revision int64, claims ...Claim) {
 	}
 	for _, c := range claims {
 		s := slot{c.Kind, c.Key}
-		if c.Height > p.marks[s].Height {
-			p.marks[s] = pinMark{c.Key, c.Kind, c.Height, c.encode()}
+		if m := p.marks[s]; c.Height > m.Height {
+			p.marks[s] = pinMark{c.Key, c.Kind, c.Height, c.encode(), m.Floor}
 			p.changes++
 		}
+	}
+}
+
+// sawFloor raises the floor of a key and kind, in memory.
+func (p *pin) sawFloor(s slot, floor uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.marks[s]; floor > m.Floor {
+		m.Key, m.Kind, m.Floor = s.key, s.kind, floor
+		p.marks[s] = m
+		p.changes++
 	}
 }
 

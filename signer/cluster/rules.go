@@ -24,6 +24,15 @@ func (m *Mark) allows(c *Claim) error {
 	return nil
 }
 
+// closed says why a claim that stands without a seal is not signed any more: the
+// floor rose over it, so it may have been signed, with a seal that etcd forgot.
+func (m *Mark) closed(c *Claim) error {
+	if c.Height <= m.Floor || c.Kind == Vote && c.Source.Height < m.Floor {
+		return fmt.Errorf("it was claimed before the floor of the key rose to %d, and etcd has no signature of it: it gets none", m.Floor)
+	}
+	return nil
+}
+
 // next is the mark after a claim that allows let pass.
 func (m *Mark) next(c *Claim) Mark {
 	return Mark{c.Kind, c.Key, c.Height, c.Source, c.Digest, m.Floor}

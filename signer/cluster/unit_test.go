@@ -45,7 +45,7 @@ func TestFormat(t *testing.T) {
 	floor, last := Mark{Kind: Vote, Key: k, Floor: 90}, Mark{Kind: Vote, Key: k, Height: 120, Source: vote.Source, Digest: vote.Digest, Floor: 90}
 	s := state{
 		Network: types.Hash{7}, Cluster: 0xcdf818194e3a8c32, Members: []id{1, 2, 0x8e9e05c52164694d}, Revision: 42,
-		Marks: []pinMark{{k, Block, 120, block.encode()}},
+		Marks: []pinMark{{k, Block, 120, block.encode(), 0}, {k, Vote, 0, "", 90}},
 	}
 	for got, want := range map[string]string{
 		n.asked():      base + "asked",
@@ -57,8 +57,9 @@ func TestFormat(t *testing.T) {
 		last.encode():  `{"floor":90,"height":120,"digest":"` + one + `","source":{"height":110,"id":"` + two + `"}}`,
 		floor.encode(): `{"floor":90,"digest":"` + strings.Repeat("0", 64) + `"}`,
 		string(s.encode()): `{"network":"` + network + `","cluster":"cdf818194e3a8c32","members":["1","2","8e9e05c52164694d"],"revision":42,` +
-			`"marks":[{"key":"` + key + `","kind":"block","height":120,"value":"{\"digest\":\"` + one + `\"}"}]}` + "\n" +
-			"371beba4841e1226315a88864b5b263c735f12cd3369481d8a0953a1d767299f\n",
+			`"marks":[{"key":"` + key + `","kind":"block","height":120,"value":"{\"digest\":\"` + one + `\"}"},` +
+			`{"key":"` + key + `","kind":"vote","height":0,"value":"","floor":90}]}` + "\n" +
+			"a71a78da20c0a44c68dea720172077f1ccaa6cf5bd5f5408fe9ea0a8f1075654\n",
 	} {
 		if got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
@@ -130,6 +131,18 @@ func TestPinNeverSinks(t *testing.T) {
 	p.saw(12, Claim{Kind: Block, Key: k, Height: 10, Digest: types.Hash{2}})
 	if m, ok := p.mark(slot{Block, k}); !ok || m.Height != 20 || p.revision() != 12 {
 		t.Errorf("%v, revision %d", m, p.revision())
+	}
+}
+
+// TestPinIsClosed: whoever takes the lock after us finds nothing written later.
+func TestPinIsClosed(t *testing.T) {
+	p := newPin(filepath.Join(t.TempDir(), "pin"), state{Network: types.Hash{7}})
+	p.close()
+	if err := p.save(); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(p.path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file was written: %v", err)
 	}
 }
 
@@ -273,7 +286,7 @@ func FuzzDecodeValue(f *testing.F) {
 }
 
 func FuzzDecodeState(f *testing.F) {
-	s := state{Network: types.Hash{7}, Cluster: 1, Members: []id{1, 2, 3}, Revision: 5, Marks: []pinMark{{generator(f), Block, 10, (&Claim{Kind: Block, Digest: types.Hash{1}}).encode()}}}
+	s := state{Network: types.Hash{7}, Cluster: 1, Members: []id{1, 2, 3}, Revision: 5, Marks: []pinMark{{generator(f), Block, 10, (&Claim{Kind: Block, Digest: types.Hash{1}}).encode(), 0}}}
 	f.Add(s.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := decodeState(b)

@@ -2,10 +2,7 @@ package conformance
 
 import "slices"
 
-// Areas are the hundreds of the case numbers.
-var Areas = [...]string{1: "Module", 2: "Slots and tokens", 3: "Sessions", 4: "Login", 5: "Mechanisms and key generation", 6: "Search and attributes", 7: "Signatures", 8: "Misuse", 9: "Life cycle and speed"}
-
-// Cases returns the table, in the order of the numbers. Numbers are never given
+// Cases returns the table, in the order of the numbers, whose hundreds are areas. Numbers are never given
 // to another case.
 func Cases() []Case { return slices.Clone(cases) }
 

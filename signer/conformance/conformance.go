@@ -40,10 +40,6 @@ type Case struct {
 	Why      string // what the signer, or its operator, does with it
 }
 
-// Harmless reports whether the case may be asked of a production device: it
-// makes no objects, signs nothing and tries no wrong PIN.
-func (c Case) Harmless() bool { return c.Needs&(Key|WrongPIN) == 0 }
-
 // Outcome is the answer to one case. Value is short, and the same every time
 // unless the case Varies.
 type Outcome struct {
@@ -83,9 +79,12 @@ type Answer struct {
 	Outcome *Outcome `json:"outcome,omitempty"`
 	Curve   string   `json:"curve,omitempty"` // that the scratch key is on
 	// PINRefused: a login failed. No further process may try.
-	PINRefused bool   `json:"pinRefused,omitempty"`
-	Rates      []Rate `json:"rates,omitempty"`
-	Err        string `json:"err,omitempty"`
+	PINRefused bool `json:"pinRefused,omitempty"`
+	// LoggedIn comes once the login succeeded. A process that got a PIN and ended
+	// without saying so may have cost a try.
+	LoggedIn bool   `json:"loggedIn,omitempty"`
+	Rates    []Rate `json:"rates,omitempty"`
+	Err      string `json:"err,omitempty"`
 }
 
 // Rate is a measurement of signing.

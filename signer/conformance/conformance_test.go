@@ -100,6 +100,7 @@ func TestBadModule(t *testing.T) {
 	}{
 		{"crash", "C_GetSessionInfo", faultmodule.Segfault, 106, "process died", 0},
 		{"hang", "C_CloseAllSessions", faultmodule.Hang, 310, "hangs", 0},
+		{"crash in a login", "C_Login", faultmodule.Segfault, 221, "process died", 1},
 		{"PIN refused", "C_Login", faultmodule.Return(0xa0), 221, "", 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

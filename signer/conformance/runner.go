@@ -51,6 +51,9 @@ type Report struct {
 	Curve    string    `json:"curve,omitempty"` // of the scratch key
 	Outcomes []Outcome `json:"outcomes"`
 	Rates    []Rate    `json:"rates,omitempty"`
+	// LoginFailed says how a login failed, after which no other was tried: then the
+	// outcomes say nothing of the kind of token.
+	LoginFailed string `json:"loginFailed,omitempty"`
 }
 
 // Count returns how many outcomes have each result.
@@ -185,14 +188,16 @@ func (p *probe) ask(ctx context.Context, group []Case) error {
 				pin = p.opts.PIN
 			}
 		}
-		refused := ""
+		refused, loggedIn := "", pin == nil
 		exit, err := p.process(ctx, req, pin, func(a Answer) error {
 			switch {
 			case a.PINRefused:
-				p.pinRefused, refused = "a login failed: no further one is tried", a.Err
+				refused = a.Err
+				p.noLogin(refused)
 			case a.Err != "":
 				return errors.New(a.Err)
 			}
+			loggedIn = loggedIn || a.LoggedIn
 			if a.Curve != "" {
 				p.report.Curve = a.Curve
 			}
@@ -219,10 +224,18 @@ func (p *probe) ask(ctx context.Context, group []Case) error {
 			group = group[1:]
 			continue
 		}
+		if !loggedIn {
+			p.noLogin("the process ended before its login had: " + exit)
+		}
 		p.done(died(group[0], exit))
 		group = group[1:]
 	}
 	return nil
+}
+
+// noLogin lets no further process log in: the token may have counted a try.
+func (p *probe) noLogin(reason string) {
+	p.pinRefused, p.report.LoginFailed = "a login failed: no further one is tried", reason
 }
 
 // died is the outcome of the case in which the process ended.
@@ -239,7 +252,8 @@ func died(c Case, exit string) Outcome {
 
 const hung = "the call did not return within "
 
-// process runs one probing process. exit says how it ended, empty if well.
+// process runs one probing process. exit says how it ended, empty if well. When ctx
+// ends it waits for the call under way, and for what was made to be destroyed.
 func (r *Runner) process(ctx context.Context, req Request, pin []byte, each func(Answer) error) (exit string, err error) {
 	req.Module, req.InitArgs = r.Module, r.InitArgs
 	doc, err := json.Marshal(req)
@@ -256,7 +270,7 @@ func (r *Runner) process(ctx context.Context, req Request, pin []byte, each func
 	ours, theirs := os.NewFile(uintptr(pair[0]), "probe"), os.NewFile(uintptr(pair[1]), "probe (child)")
 	defer ours.Close()
 	var said strings.Builder
-	cmd := exec.CommandContext(ctx, r.Binary, Mode)
+	cmd := exec.Command(r.Binary, Mode)
 	cmd.Env = append(os.Environ(), r.Env...)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stderr = &head{b: &said}
@@ -266,11 +280,20 @@ func (r *Runner) process(ctx context.Context, req Request, pin []byte, each func
 	if err != nil {
 		return "", fmt.Errorf("start %s: %w", r.Binary, err)
 	}
+	hangUp := context.AfterFunc(ctx, func() { ours.Close() })
+	defer hangUp()
 	frame := slices.Concat(doc, []byte{'\n', byte(len(pin) >> 8), byte(len(pin))}, pin)
 	defer clear(frame)
 	_, err = ours.Write(frame)
 	if err == nil {
 		err = r.read(ours, each)
+	}
+	if ctx.Err() != nil {
+		// It ends by itself once the call that it is in has.
+		late := time.AfterFunc(r.limit(), func() { _ = cmd.Process.Kill() })
+		_ = wait()
+		late.Stop()
+		return "", ctx.Err()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		_ = cmd.Process.Kill()
@@ -281,9 +304,6 @@ func (r *Runner) process(ctx context.Context, req Request, pin []byte, each func
 		_ = cmd.Process.Kill()
 	}
 	end := wait()
-	if ctx.Err() != nil {
-		return "", ctx.Err()
-	}
 	var ended *exec.ExitError
 	if err == nil && end != nil && !errors.As(end, &ended) {
 		return "", end

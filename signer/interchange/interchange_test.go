@@ -122,6 +122,37 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestOneForm: what JSON readers differ in is refused: null for a member that is left
+// out, and digits in upper case.
+func TestOneForm(t *testing.T) {
+	d, text := goldenDocument(t)
+	for name, change := range map[string][2]string{
+		"digest":         {`{"height":10}`, `{"height":10,"digest":null}`},
+		"signature":      {`{"height":10}`, `{"height":10,"signature":null}`},
+		"number":         {`{"height":10}`, `{"height":10,"number":null}`},
+		"vote's parts":   {`{"source":{"height":10},"target":{"height":20}}`, `{"source":{"height":10,"id":null},"target":{"height":20,"id":null},"set":null,"digest":null}`},
+		"journal":        {`"journal":"0102`, `"journal":"0A02`},
+		"key":            {`6b17d1f2e12c`, `6B17D1F2E12C`},
+		"network":        {`aa","journal"`, `AA","journal"`},
+		"vote's id":      {`0003"`, `000A"`},
+		"block's digest": {`0001"`, `000B"`},
+	} {
+		changed := strings.Replace(text, change[0], change[1], 1)
+		if changed == text {
+			t.Fatalf("%s: nothing was changed", name)
+		}
+		if name == "vote's id" {
+			l := *d.Keys[0].Votes[0].Link
+			digest := l.Digest(testNet).String()
+			l.Source.ID = types.Hash{10}
+			changed = strings.Replace(changed, digest, l.Digest(testNet).String(), 1)
+		}
+		if _, err := Parse([]byte(changed), testNet, 10); err == nil {
+			t.Errorf("%s: %s was taken in", name, change[1])
+		}
+	}
+}
+
 func TestDepth(t *testing.T) {
 	for _, text := range []string{strings.Repeat("[", 1<<20), strings.Repeat(`{"keys":`, 1<<18)} {
 		if _, err := Parse([]byte(text), testNet, 10); err == nil {

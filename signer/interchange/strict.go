@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // members are all names there are, in their exact case.
@@ -15,8 +16,8 @@ var members = map[string]bool{
 	"digest": true, "signature": true, "source": true, "target": true, "set": true, "id": true,
 }
 
-// checkMembers refuses what encoding/json lets pass: a name twice in an object,
-// and a name in another case.
+// checkMembers refuses what encoding/json lets pass: a name twice in an object, a name
+// or digits in another case, and null for a member that is left out.
 func checkMembers(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
@@ -39,6 +40,8 @@ func checkMembers(b []byte) error {
 			return fmt.Errorf("no JSON document: %w", err)
 		}
 		switch token {
+		case nil:
+			return errors.New("null is no value: leave the field out")
 		case json.Delim('{'):
 			open = append(open, level{names: make(map[string]bool)})
 			continue
@@ -55,6 +58,9 @@ func checkMembers(b []byte) error {
 		}
 		n := len(open)
 		if n == 0 || open[n-1].names == nil || open[n-1].value {
+			if text, _ := token.(string); strings.ToLower(text) != text {
+				return fmt.Errorf("%.80q: digits and words are in lower case", text)
+			}
 			done()
 			continue
 		}

@@ -176,11 +176,11 @@ func (c *conn) beat() {
 }
 
 func (c *conn) pulse() error {
-	c.mu.Lock()
-	closing := c.closing
-	c.mu.Unlock()
 	c.writing <- struct{}{}
 	defer func() { <-c.writing }()
+	c.mu.Lock()
+	closing := c.closing // asked now: after a goodbye a write fails, and would end the lingering
+	c.mu.Unlock()
 	if closing || c.midLine {
 		return nil
 	}

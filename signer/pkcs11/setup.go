@@ -34,6 +34,11 @@ func (w *Worker) initToken(label string, soPIN, pin []byte) (*worker.TokenInfo, 
 	if free == nil {
 		return nil, failure(worker.ErrNoFreeSlot, "no slot with an uninitialised token is left for %q: connect a blank token", label)
 	}
+	// A user PIN that is refused after C_InitToken leaves a token that is neither blank
+	// nor usable.
+	if n := uint(len(pin)); n < free.minPIN || free.maxPIN > 0 && n > free.maxPIN {
+		return nil, failure(worker.ErrPINInvalid, "the user PIN for token %q has a length that the token does not take: choose one of %d to %d characters", label, free.minPIN, free.maxPIN)
+	}
 	if err := w.ctx.InitToken(free.slot, secretString(soPIN), label); err != nil {
 		return nil, pinFormFailure(returned("C_InitToken", err, "token %q was not initialised", label))
 	}

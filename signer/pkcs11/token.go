@@ -12,6 +12,8 @@ type slotToken struct {
 	slot        uint
 	initialised bool
 	info        worker.TokenInfo
+	minPIN      uint // lengths in bytes; 0: the token does not say
+	maxPIN      uint
 }
 
 // slots lists every slot with a token in it, initialised or not. A slot whose
@@ -32,7 +34,10 @@ func (w *Worker) slots() ([]slotToken, error) {
 			continue
 		}
 		delete(w.passed, id)
-		out = append(out, slotToken{slot: id, initialised: t.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0, info: tokenInfo(t)})
+		out = append(out, slotToken{
+			slot: id, initialised: t.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0, info: tokenInfo(t),
+			minPIN: t.MinPinLen, maxPIN: t.MaxPinLen,
+		})
 	}
 	return out, nil
 }

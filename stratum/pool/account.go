@@ -1,14 +1,15 @@
 package pool
 
 import (
-	"sync"
+	"strings"
 	"time"
 )
 
 // Reason says why a share was refused; its text is what statistics show.
 type Reason int
 
-// The reasons, in the order in which a share is tested for them.
+// The reasons, in the order in which a share is tested for them. Their numbers
+// are in the journal: a new one goes to the end.
 const (
 	Malformed Reason = iota
 	NotSubscribed
@@ -29,12 +30,25 @@ func (r Reason) String() string {
 	}[r]
 }
 
+// MaxName is the longest name of a worker, in bytes.
+const MaxName = 128
+
+// Account is the part of a worker's name before the first dot: whom the
+// worker's shares are credited to, if it is an address that can be paid.
+func Account(worker string) string {
+	account, _, _ := strings.Cut(worker, ".")
+	return account
+}
+
 // Worker is the account of one worker name.
 type Worker struct {
-	name string
+	id    uint32 // of this name for as long as it is known; in the journal
+	name  string
+	payee string // account that is credited; "" is the operator
 
-	mu       sync.Mutex
+	// All below belongs to the books' state and is guarded by its lock.
 	tally    tally
+	fresh    [reasons]uint32 // refusals that are not in a batch yet
 	sessions int
 	used     time.Time // last authorized, accepted or rejected
 }
@@ -53,18 +67,20 @@ type tally struct {
 	rate     rate
 }
 
-func (t *tally) accept(now time.Time, s Share) {
+func (t *tally) accept(now time.Time, s *Share) {
 	t.accepted++
 	t.credit += s.Difficulty
 	t.best = max(t.best, s.Real)
-	t.last = now
+	if now.After(t.last) {
+		t.last = now
+	}
 	t.rate.add(now, s.Difficulty)
 	if s.Block {
 		t.blocks++
 	}
 }
 
-// ShareStats counts shares since the books were opened.
+// ShareStats counts shares since the books were begun.
 type ShareStats struct {
 	Accepted   uint64
 	Rejected   map[string]uint64 // by reason, only those that happened

@@ -43,7 +43,8 @@ func (r *rate) add(now time.Time, difficulty float64) {
 }
 
 // estimate returns hashes per second; less than 10 s of history counts as 10 s.
-func (r *rate) estimate(now time.Time) HashRate {
+// It changes nothing: what is asked must not show in what a restart finds.
+func (r rate) estimate(now time.Time) HashRate {
 	r.fade(now)
 	age := max(now.Sub(r.start), 10*time.Second).Seconds()
 	var out [len(rateWindows)]float64

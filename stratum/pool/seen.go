@@ -47,6 +47,26 @@ func (s *Seen) Add(hash [32]byte) bool {
 	return true
 }
 
+// all returns what is remembered, the older generation first.
+func (s *Seen) all() [][32]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([][32]byte, 0, len(s.old)+len(s.now))
+	for _, generation := range []map[[32]byte]struct{}{s.old, s.now} {
+		for hash := range generation {
+			list = append(list, hash)
+		}
+	}
+	return list
+}
+
+// size is how many hashes are remembered.
+func (s *Seen) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.old) + len(s.now)
+}
+
 // Forget makes hash new again.
 func (s *Seen) Forget(hash [32]byte) {
 	s.mu.Lock()

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"time"
 
+	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
 )
 
@@ -13,6 +15,9 @@ type Config struct {
 	// told so and closed. Default 10,000. There is no limit per address: rental
 	// services put thousands of miners behind one.
 	MaxSessions int
+	// TLS serves clients that begin with a TLS handshake, on the same port. Nil
+	// closes them at once: some try without TLS then.
+	TLS *tls.Config
 	// LineLimit is the longest line read, in bytes. Default 8192.
 	LineLimit int
 	// JunkLines is the number of unreadable lines that closes a connection. Default 5.
@@ -29,6 +34,10 @@ type Config struct {
 	// after 60 to 120 silent seconds, and some lets its hash rate fade without
 	// new jobs. Default 24 s (checked once a second, so 25 s at most).
 	RefreshInterval time.Duration
+	// UpdateInterval is the least time between a job and the next on the same
+	// parent: every new job costs a device the work in its pipeline, and better
+	// transactions are worth less than that. Default 10 s.
+	UpdateInterval time.Duration
 	// RetargetGrace is how long shares of a superseded, easier difficulty are
 	// still taken: some devices apply a new one only at the next block. Default 2 min.
 	RetargetGrace time.Duration
@@ -39,9 +48,14 @@ type Config struct {
 	// judges the time of a block by its own rule.
 	NTimeAhead time.Duration
 	// ResumeEntries and ResumeFor bound the closed sessions whose extranonce1,
-	// difficulty and jobs wait for their miner to come back. Default 4096, 10 min.
+	// difficulty and jobs wait for their miner to come back. Default 16,384, 10 min.
 	ResumeEntries int
 	ResumeFor     time.Duration
+	// Personal returns the work of one worker on a job of the feed: the same but for
+	// its coinbase, with an id of its own that the submitter knows. False: the worker
+	// does the common work. It is asked once for each account and job. Nil: all work
+	// is common.
+	Personal func(job *work.Job, worker string) (*work.Job, bool)
 }
 
 func orDefault[T int | time.Duration](v *T, def T) {
@@ -59,10 +73,11 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.SubscribeTimeout, 30*time.Second)
 	orDefault(&c.WriteTimeout, 30*time.Second)
 	orDefault(&c.RefreshInterval, 24*time.Second)
+	orDefault(&c.UpdateInterval, 10*time.Second)
 	orDefault(&c.RetargetGrace, 2*time.Minute)
 	orDefault(&c.KeepJobs, 32)
 	orDefault(&c.NTimeAhead, 7000*time.Second)
-	orDefault(&c.ResumeEntries, 4096)
+	orDefault(&c.ResumeEntries, 16_384)
 	orDefault(&c.ResumeFor, 10*time.Minute)
 	return c
 }
@@ -80,6 +95,7 @@ func (c Config) Check() error {
 		{"SubscribeTimeout", int64(c.SubscribeTimeout), int64(time.Second), int64(time.Hour)},
 		{"WriteTimeout", int64(c.WriteTimeout), int64(time.Second), int64(time.Hour)},
 		{"RefreshInterval", int64(c.RefreshInterval), int64(time.Second), int64(time.Hour)},
+		{"UpdateInterval", int64(c.UpdateInterval), 1, int64(time.Hour)},
 		{"RetargetGrace", int64(c.RetargetGrace), 1, int64(24 * time.Hour)},
 		{"KeepJobs", int64(c.KeepJobs), 2, 4096},
 		{"NTimeAhead", int64(c.NTimeAhead), 1, int64(24 * time.Hour)},

@@ -177,3 +177,30 @@ func TestResumeOnlyWhenFree(t *testing.T) {
 		}
 	})
 }
+
+// Better transactions wait until a device has had its job for a while, another
+// parent does not.
+func TestUpdatesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := easyConfig()
+		cfg.UpdateInterval = 10 * time.Second
+		r := startRig(t, cfg)
+		defer r.stop()
+		r.publish(1, hard)
+		c := r.client()
+		c.login("x")
+		start := time.Now()
+		for range 3 {
+			time.Sleep(time.Second)
+			r.publish(1, hard)
+		}
+		if job := c.awaitJob(); time.Since(start) < 9*time.Second || time.Since(start) > 11*time.Second || job.clean || job.coinb1 != "01020304" {
+			t.Errorf("after %v: %+v", time.Since(start), job)
+		}
+		start = time.Now()
+		r.publish(2, hard)
+		if job := c.awaitJob(); time.Since(start) != 0 || !job.clean {
+			t.Errorf("another parent: after %v, %+v", time.Since(start), job)
+		}
+	})
+}

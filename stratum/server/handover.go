@@ -10,6 +10,7 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/port"
 )
 
 // Handover is a server's whole state on its way to the process that follows:
@@ -62,6 +63,7 @@ type savedParked struct {
 type savedSession struct {
 	FD            int // index into Handover.FDs
 	Connected     time.Time
+	Unopened      bool   // what the client speaks is not known yet
 	Input         []byte // received, not yet handled
 	Output        []byte // queued, not yet sent
 	Junk          int
@@ -98,7 +100,7 @@ func (s *Server) HandOver() (*Handover, error) {
 func (s *Server) freeze() {
 	past := time.Unix(1, 0)
 	for _, ses := range s.all() {
-		_ = ses.conn.SetDeadline(past)
+		_ = ses.socket.SetDeadline(past)
 	}
 }
 
@@ -127,7 +129,7 @@ func (s *Server) collect() (*Handover, error) {
 		saved.FD = len(h.FDs)
 		h.FDs = append(h.FDs, fd)
 		st.Sessions = append(st.Sessions, saved)
-		_ = ses.conn.Close()
+		_ = ses.socket.Close()
 	}
 	for e1, p := range s.prefixes.parked {
 		st.Parked = append(st.Parked, savedParked{
@@ -145,7 +147,7 @@ func (s *Server) collect() (*Handover, error) {
 
 // letGo closes a session that cannot move; its place is kept.
 func (s *Server) letGo(ses *session) {
-	_ = ses.conn.Close()
+	_ = ses.socket.Close()
 	if ses.subscribed {
 		s.prefixes.park(ses.extranonce1, ses.parked(time.Now()), s.cfg.ResumeEntries)
 	}
@@ -156,10 +158,13 @@ func (s *session) save(t *templateTable) (savedSession, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	saved := savedSession{
-		Connected: s.connected, Input: s.lines.Unread(), Junk: s.junk,
+		Connected: s.connected, Unopened: s.kind == port.Unknown, Input: s.first, Junk: s.junk,
 		Subscribed: s.subscribed, Agent: s.agent, Extranonce1: s.extranonce1, Negotiated: s.negotiated, Mask: s.mask,
 		Vardiff: s.vardiff.State(), Announced: s.announced, Jobs: t.jobs(&s.jobs), Last: t.job(s.last),
 		Working: s.working, Owed: s.jobDue, LastNotify: s.lastNotify, Accepted: s.accepted, Rejected: s.rejected,
+	}
+	if !saved.Unopened {
+		saved.Input = s.lines.Unread()
 	}
 	if s.out != nil {
 		saved.Output = *s.out
@@ -256,8 +261,9 @@ func (s *Server) adopt(h *Handover, saved *savedSession, templates []*template) 
 		return err
 	}
 	ses := newSession(s, conn, saved.Connected)
-	ses.lines = stratum.NewLineReader(conn, s.cfg.LineLimit)
-	ses.lines.Push(saved.Input)
+	if ses.first = saved.Input; !saved.Unopened {
+		ses.use(port.Opened{Conn: conn, Kind: port.Plain, First: saved.Input})
+	}
 	ses.junk = saved.Junk
 	ses.subscribed, ses.agent, ses.extranonce1 = saved.Subscribed, saved.Agent, saved.Extranonce1
 	ses.negotiated, ses.mask = saved.Negotiated, saved.Mask

@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,12 +18,17 @@ import (
 // begin runs a server on ln; h is what the one before handed over, or nil.
 func begin(t *testing.T, ln net.Listener, books *pool.Books, before *rig, h *Handover) *rig {
 	t.Helper()
+	return beginWith(t, easyConfig(), ln, books, before, h)
+}
+
+func beginWith(t *testing.T, cfg Config, ln net.Listener, books *pool.Books, before *rig, h *Handover) *rig {
+	t.Helper()
 	r := &rig{t: t, feed: work.NewFeed(), chain: &chain{jobs: map[uint64]*work.Job{}}}
 	if before != nil { // the node goes on with the same templates
 		r.chain, r.jobs = before.chain, before.jobs
 	}
 	var err error
-	if r.srv, err = New(easyConfig(), books, ln, r.feed, r.chain, slog.New(slog.DiscardHandler)); err != nil {
+	if r.srv, err = New(cfg, books, ln, r.feed, r.chain, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if h != nil {
@@ -68,28 +72,21 @@ func listen(t *testing.T) net.Listener {
 	return ln
 }
 
-// dialTCP returns a client on a real socket.
-func dialTCP(t *testing.T, address string) *client {
+// dialSocket opens a real socket.
+func dialSocket(t *testing.T, address string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	c := &client{t: t, conn: conn, lines: make(chan message, 4096)}
-	go func() {
-		defer close(c.lines)
-		in := bufio.NewScanner(conn)
-		for in.Scan() {
-			var m message
-			if err := json.Unmarshal(in.Bytes(), &m); err != nil {
-				t.Errorf("server sent %q: %v", in.Text(), err)
-				return
-			}
-			c.lines <- m
-		}
-	}()
-	return c
+	return conn
+}
+
+// dialTCP returns a client on a real socket.
+func dialTCP(t *testing.T, address string) *client {
+	t.Helper()
+	return (&rig{t: t}).clientOn(dialSocket(t, address))
 }
 
 // Three servers after another hold one client's connection: it hears one
@@ -253,4 +250,35 @@ func TestHandOverOfAnotherProgramsState(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// A server that was killed has handed nothing over. What its books remember is
+// enough for a miner to go on with the same extranonce1 and difficulty.
+func TestResumeAfterACrash(t *testing.T) {
+	books := pool.New(time.Now(), pool.Config{})
+	r := begin(t, listen(t), books, nil, nil)
+	r.publish(1, hard)
+	c := dialTCP(t, r.srv.ln.Addr().String())
+	c.login("d=0.0001")
+	r.stop()
+	r = begin(t, listen(t), books, r, nil)
+	r.publish(1, hard)
+	other := dialTCP(t, r.srv.ln.Addr().String())
+	other.login("x")
+	again := dialTCP(t, r.srv.ln.Addr().String())
+	again.subscribe(fmt.Sprintf(`["test/1",%q]`, c.e1))
+	if again.e1 != c.e1 || other.e1 == c.e1 {
+		t.Errorf("extranonce1 %s, then %s; another miner's is %s", c.e1, again.e1, other.e1)
+	}
+	again.call("mining.authorize", `["w","x"]`)
+	if job := again.awaitJob(); job.difficulty != c.job.difficulty {
+		t.Errorf("difficulty %v, was %v", job.difficulty, c.job.difficulty)
+	}
+	// Its place is its own again: nobody else can take it.
+	thief := dialTCP(t, r.srv.ln.Addr().String())
+	thief.subscribe(fmt.Sprintf(`["test/1",%q]`, c.e1))
+	if thief.e1 == c.e1 {
+		t.Error("two sessions have one extranonce1")
+	}
+	r.stop()
 }

@@ -178,8 +178,11 @@ func (r *rig) dial() net.Conn {
 	return here
 }
 
-func (r *rig) client() *client {
-	c := &client{t: r.t, conn: r.dial(), lines: make(chan message, 4096)}
+func (r *rig) client() *client { return r.clientOn(r.dial()) }
+
+// clientOn is a miner on an open connection.
+func (r *rig) clientOn(conn net.Conn) *client {
+	c := &client{t: r.t, conn: conn, lines: make(chan message, 4096)}
 	go func() {
 		defer close(c.lines)
 		in := bufio.NewScanner(c.conn)

@@ -7,16 +7,44 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // template is a published work.Job with what is computed once for all sessions.
 type template struct {
 	*work.Job
-	body    []byte  // the shared middle of mining.notify
-	network float64 // difficulty of a block
+	body    []byte    // the shared middle of mining.notify
+	network float64   // difficulty of a block
+	common  *template // whose work this is, with another coinbase; itself if it is common work
 
-	mu   sync.Mutex
-	aims map[float64]*aim // by difficulty
+	mu       sync.Mutex
+	aims     map[float64]*aim     // by difficulty
+	personal map[string]*template // by account; nil for those that do the common work
+}
+
+// of returns the template that a worker works on.
+func (t *template) of(worker string, personal func(*work.Job, string) (*work.Job, bool)) *template {
+	if personal == nil {
+		return t
+	}
+	account := pool.Account(worker)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	own, known := t.personal[account]
+	if !known {
+		if job, ok := personal(t.Job, worker); ok {
+			own = newTemplate(job)
+			own.common = t
+		}
+		if t.personal == nil {
+			t.personal = map[string]*template{}
+		}
+		t.personal[account] = own // as many as there are accounts with a connection
+	}
+	if own == nil {
+		return t
+	}
+	return own
 }
 
 // aim is a share difficulty of a template: most sessions have one of few.
@@ -42,7 +70,9 @@ func (t *template) aim(difficulty float64) *aim {
 }
 
 func newTemplate(job *work.Job) *template {
-	return &template{Job: job, body: stratum.AppendNotifyBody(nil, job), network: job.Target.Difficulty(), aims: map[float64]*aim{}}
+	t := &template{Job: job, body: stratum.AppendNotifyBody(nil, job), network: job.Target.Difficulty(), aims: map[float64]*aim{}}
+	t.common = t
+	return t
 }
 
 // sentJob is one mining.notify as a session got it. Its target never changes:
@@ -96,7 +126,17 @@ func (s *session) announce(now time.Time, d float64) {
 		s.past = append(s.past, pastTarget{s.announced, now.Add(s.srv.cfg.RetargetGrace)})
 	}
 	s.announced = d
+	s.remember()
 	s.outBuf(stratum.AppendSetDifficulty(s.buf(), d))
+}
+
+// remember has the books keep what the miner resumes with after a crash.
+func (s *session) remember() {
+	names := make([]string, len(s.workers))
+	for i, w := range s.workers {
+		names[i] = w.Name()
+	}
+	s.srv.books.Issued(s.extranonce1, names, s.vardiff.Difficulty())
 }
 
 // compose queues the newest job, preceded by its difficulty if that changed.
@@ -114,6 +154,7 @@ func (s *session) compose(now time.Time) {
 		s.outBuf(stratum.AppendSetDifficulty(s.buf(), s.announced))
 		return
 	}
+	tpl = tpl.of(s.workers[0].Name(), s.srv.cfg.Personal)
 	d := stratum.ShareDifficulty(s.vardiff.Difficulty(), tpl.network)
 	if d != s.announced {
 		s.announce(now, d)

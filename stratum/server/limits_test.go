@@ -140,8 +140,8 @@ func TestNamesAreShownPrintable(t *testing.T) {
 }
 
 func TestPrefixesAreUnique(t *testing.T) {
-	p := newPrefixes()
 	now := time.Now()
+	p := newPrefixes(now, pool.New(now, pool.Config{}))
 	for range 1000 {
 		e := p.fresh()
 		if e == work.LocalPrefix {
@@ -159,7 +159,7 @@ func TestPrefixesAreUnique(t *testing.T) {
 }
 
 func TestFreshPrefixAvoidsTakenOnes(t *testing.T) {
-	p := newPrefixes()
+	p := newPrefixes(time.Now(), pool.New(time.Now(), pool.Config{}))
 	p.random = strings.NewReader("live" + "park" + "\x00\x00\x00\x00" + "live" + "park" + "free")
 	if e := p.fresh(); string(e[:]) != "live" {
 		t.Fatalf("%q", e)

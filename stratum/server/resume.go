@@ -7,6 +7,7 @@ import (
 
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // parked is what a closed session leaves for its miner's return.
@@ -23,10 +24,26 @@ type prefixes struct {
 	live   map[[work.PrefixSize]byte]bool
 	parked map[[work.PrefixSize]byte]parked
 	random io.Reader // crypto/rand's, which never fails; another in tests
+	books  *pool.Books
 }
 
-func newPrefixes() prefixes {
-	return prefixes{live: map[[work.PrefixSize]byte]bool{}, parked: map[[work.PrefixSize]byte]parked{}, random: rand.Reader}
+// newPrefixes knows what the books remember of the time before a crash: those
+// miners may resume, too, but for their jobs.
+func newPrefixes(now time.Time, books *pool.Books) prefixes {
+	p := prefixes{
+		live: map[[work.PrefixSize]byte]bool{}, parked: map[[work.PrefixSize]byte]parked{},
+		random: rand.Reader, books: books,
+	}
+	for _, was := range books.Prefixes() {
+		p.parked[was.Extranonce1] = parked{closed: now, difficulty: was.Difficulty}
+	}
+	return p
+}
+
+// forget makes a prefix free for anybody.
+func (p *prefixes) forget(e [work.PrefixSize]byte) {
+	delete(p.parked, e)
+	p.books.Returned(e)
 }
 
 // fresh takes a random unused prefix: an extranonce1 that cannot be foreseen
@@ -75,7 +92,7 @@ func (p *prefixes) park(e [work.PrefixSize]byte, was parked, limit int) {
 				break
 			}
 		}
-		delete(p.parked, oldest)
+		p.forget(oldest)
 	}
 	p.parked[e] = was
 }
@@ -84,7 +101,7 @@ func (p *prefixes) park(e [work.PrefixSize]byte, was parked, limit int) {
 func (p *prefixes) expire(now time.Time, keep time.Duration) {
 	for k, v := range p.parked {
 		if now.Sub(v.closed) > keep {
-			delete(p.parked, k)
+			p.forget(k)
 		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/pool"
@@ -35,6 +37,7 @@ type Server struct {
 	solved   *pool.Seen // headers already given to the submitter
 	buffers  sync.Pool  // *[]byte for output
 	blockCtx context.Context
+	noise    rate.Sometimes // how often refused Stratum V2 clients are worth a line
 
 	wg       sync.WaitGroup
 	mu       sync.Mutex // locked before any session's
@@ -61,7 +64,8 @@ func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit
 		books:    books,
 		solved:   pool.NewSeen(2048),
 		sessions: map[*session]struct{}{},
-		prefixes: newPrefixes(),
+		prefixes: newPrefixes(time.Now(), books),
+		noise:    rate.Sometimes{Interval: time.Minute},
 		stop:     make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.buffers.New = func() any { b := make([]byte, 0, 2048); return &b }
@@ -193,7 +197,7 @@ func (s *Server) closeAll() {
 	defer s.mu.Unlock()
 	s.stopping = true
 	for ses := range s.sessions {
-		_ = ses.conn.Close()
+		_ = ses.socket.Close()
 	}
 }
 
@@ -204,6 +208,7 @@ func (s *Server) watchFeed(ctx context.Context) {
 		job, changed := s.feed.Latest()
 		if job != nil {
 			s.books.NewParent(job.PrevBlock)
+			s.books.Network(job.Target)
 			s.current.Store(newTemplate(job))
 			s.broadcast(changed)
 		}
@@ -254,7 +259,7 @@ const broadcastShare = 256
 // broadcast sends the newest job to every session, on all CPUs. When an even
 // newer one comes it stops: the next broadcast reaches everybody with that.
 func (s *Server) broadcast(newer <-chan struct{}) {
-	list := s.all()
+	list, now, tpl := s.all(), time.Now(), s.current.Load()
 	var next atomic.Int64
 	push := func() {
 		for {
@@ -268,7 +273,7 @@ func (s *Server) broadcast(newer <-chan struct{}) {
 			default:
 			}
 			for _, ses := range list[from:min(from+broadcastShare, len(list))] {
-				ses.jobIsDue()
+				ses.jobIsDue(now, tpl)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ const startDifficulty = 1.0 / (1 << 20)
 
 func easyConfig() (cfg Config) {
 	cfg.Difficulty.Start, cfg.Difficulty.Min = startDifficulty, startDifficulty/16
+	cfg.UpdateInterval = 1 // every job of the feed is worth sending
 	return cfg
 }
 

@@ -1,10 +1,8 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -13,21 +11,22 @@ import (
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/port"
 )
 
 // maxPending is how much unsent output stops a session from reading on. With
 // one write under way and one answer on top, a stalled client holds less than 64 KiB.
 const maxPending = 24 << 10
 
-// tlsHandshake is the first byte of a TLS ClientHello; no Stratum line starts with it.
-const tlsHandshake = 0x16
-
 // session is one connection. One goroutine reads. What is to be said is written
 // by whoever has it to say, as far as the socket takes it at once; another
 // goroutine exists only while there is a rest that has to wait.
 type session struct {
 	srv       *Server
-	conn      net.Conn
+	socket    net.Conn  // as accepted, for closing and deadlines
+	conn      net.Conn  // the stream of lines on it: the socket, TLS or WebSocket
+	kind      port.Kind // Unknown until opened
+	first     []byte    // read from the socket but not looked at; until opened
 	remote    string
 	connected time.Time
 	lines     *stratum.LineReader // reading goroutine only
@@ -60,10 +59,8 @@ type session struct {
 
 func newSession(srv *Server, conn net.Conn, now time.Time) *session {
 	return &session{
-		srv: srv, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
-		lines:   stratum.NewLineReader(conn, srv.cfg.LineLimit),
+		srv: srv, socket: conn, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
 		drained: make(chan struct{}, 1),
-		direct:  newDirect(conn),
 		vardiff: stratum.NewVardiff(srv.cfg.Difficulty, now),
 	}
 }
@@ -71,11 +68,14 @@ func newSession(srv *Server, conn net.Conn, now time.Time) *session {
 // run reads until the connection ends; it returns false when the session goes
 // on in another process instead.
 func (s *session) run() (ended bool) {
-	err := s.read()
+	err := s.open()
+	if err == nil {
+		err = s.read()
+	}
 	if errors.Is(err, errHandedOver) {
 		return false
 	}
-	s.srv.log.Debug("stratum: connection ended", "remote", s.remote, "why", err)
+	s.srv.log.Debug("stratum: connection ended", "remote", s.remote, "kind", s.kind, "why", err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing, s.jobDue = true, false
@@ -89,6 +89,38 @@ var errDone = errors.New("closed by this server")
 // errHandedOver ends a session's goroutines here; the connection lives on.
 var errHandedOver = errors.New("handed over to another process")
 
+// open finds out what the client speaks, by its first bytes alone.
+func (s *session) open() error {
+	if s.kind != port.Unknown {
+		return nil // adopted
+	}
+	_ = s.socket.SetDeadline(s.connected.Add(s.srv.cfg.SubscribeTimeout))
+	if s.srv.handing.Load() { // set before the deadline that wakes a reader
+		return errHandedOver
+	}
+	o, err := port.Open(s.socket, port.Config{TLS: s.srv.cfg.TLS, First: s.first})
+	if s.srv.handing.Load() && o.Kind == port.Plain && err == nil {
+		s.first = o.First // the next program looks again
+		return errHandedOver
+	}
+	if errors.Is(err, port.ErrNoise) {
+		s.srv.noise.Do(func() { s.srv.log.Info("stratum: connection refused", "remote", s.remote, "why", err) })
+	}
+	_ = s.socket.SetWriteDeadline(time.Time{}) // each write has its own
+	s.use(o)
+	return err
+}
+
+// use makes an opened connection the session's own.
+func (s *session) use(o port.Opened) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn, s.kind, s.first = o.Conn, o.Kind, nil
+	s.direct = newDirect(o.Conn)
+	s.lines = stratum.NewLineReader(o.Conn, s.srv.cfg.LineLimit)
+	s.lines.Push(o.First)
+}
+
 func (s *session) read() error {
 	if !s.subscribed {
 		_ = s.conn.SetReadDeadline(s.connected.Add(s.srv.cfg.SubscribeTimeout))
@@ -96,11 +128,6 @@ func (s *session) read() error {
 	s.greet()
 	if s.srv.handing.Load() { // set before the deadline that wakes a reader
 		return errHandedOver
-	}
-	// Told by the first byte, because a TLS hello need not hold a line end:
-	// bfgminer probes for TLS and waits.
-	if first, err := s.lines.First(); err == nil && first == tlsHandshake {
-		return errors.New("the client speaks TLS, which this port does not")
 	}
 	for {
 		if s.srv.handing.Load() {
@@ -165,13 +192,6 @@ func (s *session) pace() error {
 
 // line handles one line. An error ends the session.
 func (s *session) line(line []byte) error {
-	if line[0] != '{' && isHTTP(line) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.outBuf(append(s.buf(), "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"+
-			"This port speaks Stratum V1, not HTTP. Point a miner at stratum+tcp://HOST:PORT.\n"...))
-		return errDone
-	}
 	var q stratum.Request
 	if err := stratum.ParseRequest(line, &q); err != nil {
 		s.junk++
@@ -187,15 +207,6 @@ func (s *session) line(line []byte) error {
 		s.dispatch(&q)
 	}
 	return nil
-}
-
-func isHTTP(line []byte) bool {
-	for _, m := range []string{"GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "CONNECT "} {
-		if bytes.HasPrefix(line, []byte(m)) {
-			return true
-		}
-	}
-	return false
 }
 
 // buf returns the output buffer; what is appended to it goes back by outBuf.
@@ -224,14 +235,23 @@ func (s *session) refuse(id stratum.Raw, e *stratum.Error) {
 // some firmware authorizes before it subscribes.
 func (s *session) ready() bool { return s.subscribed && len(s.workers) > 0 }
 
-// jobIsDue makes the session send the newest job.
-func (s *session) jobIsDue() {
+// jobIsDue makes the session send the newest job, unless that can wait.
+func (s *session) jobIsDue(now time.Time, tpl *template) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ready() && !s.closing {
+	if s.ready() && !s.closing && s.wants(now, tpl) {
 		s.jobDue = true
 		s.write()
 	}
+}
+
+// wants reports whether a template is worth a new job: another parent at once,
+// better transactions after a while.
+func (s *session) wants(now time.Time, tpl *template) bool {
+	if !s.working || tpl == nil || s.last.tpl.PrevBlock != tpl.PrevBlock {
+		return true
+	}
+	return s.last.tpl.common != tpl && now.Sub(s.lastNotify) >= s.srv.cfg.UpdateInterval
 }
 
 // tick looks after silence and difficulty, once a second.
@@ -242,7 +262,7 @@ func (s *session) tick(now time.Time) {
 		return
 	}
 	changed := s.working && s.vardiff.Tick(now)
-	if changed || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
+	if changed || s.working && s.wants(now, s.srv.current.Load()) || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
 		s.jobDue = true
 		s.write()
 	}
@@ -298,7 +318,7 @@ func (s *session) drain() {
 			closing := s.closing
 			s.mu.Unlock()
 			if closing {
-				s.hangUp()
+				port.HangUp(s.conn, time.Second)
 			}
 			return
 		}
@@ -341,21 +361,10 @@ func (s *session) keep(rest []byte) bool {
 	return true
 }
 
-// hangUp closes the connection after the last words. Closing a TCP socket with
-// unread input resets it, and a reset may overtake what was just written; so
-// the rest of the input is taken first, for a second at most.
-func (s *session) hangUp() {
-	if half, ok := s.conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_ = s.conn.SetReadDeadline(time.Now().Add(time.Second))
-		_, _ = io.Copy(io.Discard, io.LimitReader(s.conn, 1<<20))
-	}
-	_ = s.conn.Close()
-}
-
 // abandon gives a client up that takes no more data.
 func (s *session) abandon(err error) {
 	s.srv.log.Debug("stratum: cannot write", "remote", s.remote, "err", err)
-	_ = s.conn.Close() // the reader ends with it
+	_ = s.socket.Close() // the reader ends with it
 	s.mu.Lock()
 	s.closing, s.jobDue, s.out = true, false, nil
 	s.mu.Unlock() // writing stays true: nothing is written any more

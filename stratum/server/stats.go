@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/port"
 )
 
 // Stats is a snapshot of the server.
@@ -22,6 +23,7 @@ type Stats struct {
 // SessionStats describes one open connection.
 type SessionStats struct {
 	Remote      string // address of the peer
+	Transport   string // plain, tls, websocket or tls+websocket; empty until known
 	UserAgent   string // as given in mining.subscribe, unprintable characters replaced
 	Workers     []string
 	Extranonce1 string // hex, empty before mining.subscribe
@@ -67,6 +69,9 @@ func (s *session) stats() (SessionStats, bool) {
 	info := SessionStats{
 		Remote: s.remote, UserAgent: s.agent, VersionMask: s.mask, Difficulty: s.announced,
 		Connected: s.connected, Accepted: s.accepted, Rejected: s.rejected,
+	}
+	if s.kind != port.Unknown {
+		info.Transport = s.kind.String()
 	}
 	if s.subscribed {
 		info.Extranonce1 = hex.EncodeToString(s.extranonce1[:])

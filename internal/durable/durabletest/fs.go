@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"qcitycoin.org/qcity/internal/durable"
@@ -206,6 +207,18 @@ func (n *inode) survive(rng *rand.Rand) []byte {
 		}
 	}
 	return out
+}
+
+// Names lists the files in a directory.
+func (f *FS) Names(dir string) (names []string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name := range f.names() {
+		if filepath.Dir(name) == filepath.Clean(dir) {
+			names = append(names, filepath.Base(name))
+		}
+	}
+	return names, nil
 }
 
 // Content returns what a file holds now (nil if there is none).

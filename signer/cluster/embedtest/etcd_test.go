@@ -245,6 +245,15 @@ func contest(t testing.TB, boxes []*cluster.Claims, k *clustertest.Key, height u
 	return won
 }
 
+func seal(t testing.TB, b *cluster.Claims, k *clustertest.Key, c cluster.Claim) [64]byte {
+	t.Helper()
+	sig, err := clustertest.Seal(t.Context(), b, k, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sig
+}
+
 func claim(t testing.TB, b *cluster.Claims, c cluster.Claim) *[64]byte {
 	t.Helper()
 	seal, err := b.Claim(t.Context(), c)

@@ -114,10 +114,13 @@ func TestRestore(t *testing.T) {
 			join(t, a, 0)
 			join(t, b, 0)
 			box := open(t, a)
+			claim(t, box, k.Block(90, 0))
+			sealed := seal(t, box, k, k.Block(90, 0))
 			claim(t, box, k.Block(100, 0))
 			claim(t, box, k.Vote(10, 20, 0))
 			e.token = "second"
 			lose(e, "snapshot", 1_000_000, func() {
+				seal(t, box, k, k.Block(100, 0))
 				claim(t, box, k.Block(110, 0))
 				claim(t, box, k.Vote(20, 30, 0))
 			})
@@ -138,7 +141,13 @@ func TestRestore(t *testing.T) {
 					t.Errorf("a lost %s was claimed again: %v", lost.Kind, err)
 				}
 			}
-			claim(t, other, k.Block(100, 0))
+			// Its claim is there and its seal was lost: another signature must not be made.
+			if _, err := other.Claim(t.Context(), k.Block(100, 0)); !errors.Is(err, cluster.ErrConflict) {
+				t.Errorf("a claim whose seal was lost is open again: %v", err)
+			}
+			if again := claim(t, other, k.Block(90, 0)); again == nil || *again != sealed {
+				t.Errorf("what was sealed before the snapshot: %x, want %x", again, sealed)
+			}
 			claim(t, other, k.Block(120, 0))
 			claim(t, other, k.Vote(30, 40, 0))
 		})

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/miekg/pkcs11"
 	"golang.org/x/sys/unix"
@@ -29,6 +31,8 @@ type bench struct {
 	sh  pkcs11.SessionHandle
 	key pair // if a case needs it
 	say func(conformance.Answer)
+	// gone: nobody waits for answers any more.
+	gone bool
 	// flagAfter is what case 409 learned for 410: one wrong PIN serves both.
 	flagAfter verdict
 }
@@ -44,6 +48,9 @@ func Main() error {
 		return errors.New("descriptor 3 is not a socket: this is started by qcity hsm, not by hand")
 	}
 	unix.CloseOnExec(conformance.SocketFD)
+	// A Ctrl-C is meant for the program that listens. This one may be logging in: it
+	// ends when nobody listens any more, between two cases, and leaves nothing behind.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGINT, syscall.SIGHUP)
 	// PINs stay out of core dumps and away from debuggers.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return err
@@ -53,12 +60,12 @@ func Main() error {
 	}
 	conn := os.NewFile(conformance.SocketFD, "probe")
 	defer conn.Close()
-	b := &bench{say: func(a conformance.Answer) {
-		// A broken connection means that nobody waits any more.
+	b := new(bench)
+	b.say = func(a conformance.Answer) {
 		if err := json.NewEncoder(conn).Encode(a); err != nil {
-			os.Exit(1)
+			b.gone = true
 		}
-	}}
+	}
 	if b.req, b.pin, err = readRequest(conn); err != nil {
 		return err
 	}
@@ -118,6 +125,9 @@ func (b *bench) serve() error {
 		}
 	}
 	for _, n := range b.req.Cases {
+		if b.gone {
+			break
+		}
 		v := answers[n](b)
 		b.say(conformance.Answer{Outcome: &conformance.Outcome{Number: n, Result: v.result, Value: v.value, Note: v.note}})
 	}
@@ -148,6 +158,7 @@ func (b *bench) prepare(needs conformance.Need) (err error) {
 		if err := native.Login(b.ctx, b.sh, b.pin); err != nil {
 			return fmt.Errorf("%w (C_Login: %s)", errPIN, code(err))
 		}
+		b.say(conformance.Answer{LoggedIn: true})
 	}
 	if needs&conformance.Key != 0 {
 		b.sweep()

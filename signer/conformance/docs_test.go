@@ -6,10 +6,13 @@ import (
 	"strings"
 )
 
+// areas are the hundreds of the case numbers.
+var areas = [...]string{1: "Module", 2: "Slots and tokens", 3: "Sessions", 4: "Login", 5: "Mechanisms and key generation", 6: "Search and attributes", 7: "Signatures", 8: "Misuse", 9: "Life cycle and speed"}
+
 // Markdown writes the table of cases, area by area, as it stands in docs/hsm.md.
 func Markdown() string {
 	var b strings.Builder
-	for area, name := range Areas {
+	for area, name := range areas {
 		if name == "" {
 			continue
 		}
