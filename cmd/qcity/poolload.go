@@ -110,8 +110,8 @@ func (p *poolLoad) check(given func(string) bool) (err error) {
 	switch {
 	case p.cfg.Connections == 0 || p.cfg.Window == 0 || p.cfg.Batch == 0 || p.cfg.Timeout == 0:
 		return errors.New("--connections, --window, --batch and --timeout must not be 0")
-	case p.cfg.Address == "" && (p.cfg.TLS || given("pid") || given("tip-command")):
-		return errors.New("--tls, --pid and --tip-command are for a pool that runs already: give its ADDRESS")
+	case p.cfg.Address == "" && (p.cfg.TLSVerify || given("pid") || given("tip-command")):
+		return errors.New("--tls-verify, --pid and --tip-command are for a pool that runs already: give its ADDRESS")
 	case p.compare && !(p.cfg.Stalled > 0):
 		return errors.New("--compare-stalled needs --stalled, as --stalled 1%")
 	case p.compare && (p.rounds < 1 || p.rounds > 100):

@@ -231,6 +231,7 @@ func clean(params []byte) bool {
 func (c *conn) hold(now int64) {
 	c.state, c.held = holding, now
 	r := c.sq.run
+	r.board.begun(c.tip)
 	c.sq.waits = append(c.sq.waits, now-c.begun)
 	if c.deaf {
 		r.deaf.Add(1)

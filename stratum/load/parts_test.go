@@ -137,7 +137,10 @@ func TestBoard(t *testing.T) {
 	b := newBoard(&listening)
 	at := func(prev string, now int64) { b.arrived(b.key([]byte(prev)), []byte(prev), now) }
 	at("storm", 1*s) // before it counts
+	b.begun(b.key([]byte("first job")))
 	b.start()
+	at("storm", 1*s+1) // the rest of it
+	at("first job", 1*s+2)
 	b.tip(Tip{Prev: "B", Nano: 10*s - 5e6})
 	at("A", 5*s)
 	at("A", 5*s+2e6)
