@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,6 +31,17 @@ func TestPoolLoad(t *testing.T) {
 	}
 	if r.Pool == nil || len(r.Pool.PIDs) != 1 || alive(r.Pool.PIDs[0]) {
 		t.Errorf("the server %+v has not ended", r.Pool)
+	}
+}
+
+func TestPoolLoadTLS(t *testing.T) {
+	out, stderr, code := qcity(t, "pool", "load", "-n", "20", "--tls", "--storm-only", "--json")
+	var r load.Result
+	if err := json.Unmarshal([]byte(out), &r); code != 0 || err != nil || stderr != "" {
+		t.Fatalf("exit code %d, %v\n%s%s", code, err, out, stderr)
+	}
+	if r.Storm.Holding != 20 || !r.Setup.TLS || r.Setup.Engine != "goroutines" || r.Setup.Clock != "tool" {
+		t.Errorf("%+v, %+v", r.Storm, r.Setup)
 	}
 }
 
@@ -78,7 +88,6 @@ func TestPoolLoadInterrupted(t *testing.T) {
 	if text := p.tail(); !strings.Contains(text, `"complete": false`) {
 		t.Errorf("no figures:\n%s", text)
 	}
-	_ = syscall.Kill(server[0], syscall.SIGKILL)
 }
 
 func TestPoolLoadRefuses(t *testing.T) {

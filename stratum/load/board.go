@@ -46,8 +46,8 @@ type board struct {
 
 	mu      sync.Mutex
 	before  []uint64 // tips that somebody had before broadcasts counted, the newest of them
-	counts  bool    // broadcasts count: the storm is over
-	open    []*cast // oldest first
+	counts  bool     // broadcasts count: the storm is over
+	open    []*cast  // oldest first
 	done    []Broadcast
 	all     histogram
 	tips    []Tip // not matched yet, oldest first

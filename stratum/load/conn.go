@@ -233,9 +233,7 @@ func (c *conn) hold(now int64) {
 	r := c.sq.run
 	r.board.begun(c.tip)
 	c.sq.waits = append(c.sq.waits, now-c.begun)
-	if c.deaf {
-		r.deaf.Add(1)
-	} else {
+	if !c.deaf {
 		r.listening.Add(1)
 	}
 	r.lastHold(now)
@@ -261,7 +259,6 @@ func (c *conn) fail(now int64, reason string) {
 	case c.deaf:
 		c.sq.deafClosed = append(c.sq.deafClosed, now-c.held)
 		count(c.sq.deafReasons, reason)
-		r.deaf.Add(-1)
 		r.holdingNow.Add(-1)
 	default:
 		count(c.sq.lost, reason)

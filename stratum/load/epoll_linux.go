@@ -41,7 +41,7 @@ type loop struct {
 	sources *sources
 	probed  int64
 	swept   bool
-	stamped bool // the kernel stamps arrivals
+	held    bool // the storm is over
 	waited  bool // reading was put off for what is read now
 }
 
@@ -101,11 +101,12 @@ func (l *loop) run() {
 			timeout = min(timeout, 1)
 		}
 		l.sq.mu.Unlock()
+		l.held = phase == phaseHold
 		if l.waited {
 			timeout = 0
 		}
 		n, err := unix.EpollWait(l.ep, l.events, timeout)
-		l.putOff(n, phase)
+		l.putOff(n)
 		now := clock()
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			panic(fmt.Sprintf("epoll_wait: %v", err)) // not for any reason a caller can mend
@@ -122,11 +123,11 @@ func (l *loop) run() {
 // are stamped already, and a pool on the same machine has its CPUs for itself
 // meanwhile, as if the miners were elsewhere. n is the number of connections
 // that can be read; with 0 all are.
-func (l *loop) putOff(n int, phase int32) {
+func (l *loop) putOff(n int) {
 	switch {
 	case n <= 0:
 		l.waited = false
-	case !l.waited && phase == phaseHold && l.stamped && !l.sq.run.cfg.Shares.any() && l.sq.run.cfg.ReadDelay > 0:
+	case !l.waited && l.held && l.sq.stamped && !l.sq.run.cfg.Shares.any() && l.sq.run.cfg.ReadDelay > 0:
 		time.Sleep(l.sq.run.cfg.ReadDelay)
 		l.waited = true
 	}
@@ -306,8 +307,8 @@ func (l *loop) read(now int64, i int, ends bool) {
 			return
 		}
 		if stamp > 0 {
-			l.stamped = true
-			if !l.waited {
+			l.sq.stamped = true
+			if l.held && !l.waited {
 				l.sq.lag.add(clock() - stamp)
 			}
 			now = stamp

@@ -204,7 +204,7 @@ func TestBroadcasts(t *testing.T) {
 		})
 		tips := make(chan Tip, 1)
 		tips <- Tip{Prev: tipHash(2), Nano: time.Now().UnixNano()}
-		cfg.Address, cfg.Connections, cfg.Stalled, cfg.Tips = p.addr(), n, 0.1, tips
+		cfg.Address, cfg.Connections, cfg.Stalled, cfg.Tips, cfg.ReadDelay = p.addr(), n, 0.1, tips, 50*time.Millisecond
 		var once, twice sync.Once
 		cfg.Progress = func(p Progress) {
 			if p.Phase == "measuring" {

@@ -140,8 +140,9 @@ type ToolUsage struct {
 	StormCPUMs float64 `json:"stormCPUMs"`
 	HoldCPUMs  float64 `json:"holdCPUMs"`
 	HoldCores  float64 `json:"holdCores"`
-	// Lag is how long arrived bytes waited until this tool read them, reads
-	// that were put off on purpose left out; known only if the kernel stamps them.
+	// Lag is how long arrived bytes waited after the storm until this tool read
+	// them, reads that were put off on purpose left out; known only if the
+	// kernel stamps them.
 	Lag *Percentiles `json:"lag,omitempty"`
 	// Blurred counts the first jobs on a tip that came together with something
 	// later, whose stamp they got: they look later than they were.

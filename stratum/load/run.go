@@ -33,7 +33,7 @@ type run struct {
 	sweepReason string // set before phase leaves phaseStorm
 
 	begun, settled, failed, holdingNow, lost atomic.Int64
-	listening, deaf                          atomic.Int64
+	listening                                atomic.Int64
 	last                                     atomic.Int64 // the latest first job
 }
 
@@ -86,7 +86,7 @@ func (r *run) measure(ctx context.Context, pool processes) (*Result, error) {
 		Setup: Setup{
 			Connections: r.cfg.Connections, Stalled: r.cfg.Stalled, Seconds: max(r.cfg.Duration, 0).Seconds(),
 			Shares: r.cfg.Shares.String(), TLS: r.cfg.TLS, Engine: engine.name,
-			ReadDelayMs: ms(int64(r.cfg.ReadDelay)), CPUs: runtime.NumCPU(),
+			Clock: "tool", ReadDelayMs: ms(int64(r.cfg.ReadDelay)), CPUs: runtime.NumCPU(),
 		},
 	}
 	u := meter{pool: pool}
@@ -258,6 +258,9 @@ func (r *run) fill(res *Result, u *meter, ended int64) {
 		res.Stray += sq.stray
 		res.Reconnects += sq.reconnects
 		blurred += sq.blurred
+		if sq.stamped {
+			res.Setup.Clock = "kernel"
+		}
 		sh.Sent += sq.sent
 		sh.Accepted += sq.accepted
 		for k, n := range sq.rejects {
@@ -286,10 +289,8 @@ func (r *run) fill(res *Result, u *meter, ended int64) {
 		seconds = float64(ended-r.holdStart.Load()) / 1e9
 	}
 	u.fill(res, len(waits), seconds)
-	res.Setup.Clock = "tool"
 	res.Tool.Blurred = blurred
 	if lag.n > 0 {
-		res.Setup.Clock = "kernel"
 		p := lag.percentiles()
 		res.Tool.Lag = &p
 	}

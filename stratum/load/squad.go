@@ -27,6 +27,7 @@ type squad struct {
 	stray       int
 	reconnects  int
 	blurred     int
+	stamped     bool // the kernel stamps arrivals
 
 	sent     uint64
 	accepted uint64
