@@ -35,6 +35,23 @@ func PowerOfTwoBelow(d float64) float64 {
 	return math.Ldexp(1, exp-1)
 }
 
+// niceDifficulty returns the difficulty nearest to d (d > 0, finite) in steps of
+// a quarter of a power of two, and from 1 up an integer: at most 12 % away (41 %
+// between 1 and 2, 22 % between 2 and 3), and a float64 or a 32-bit integer
+// divides the difficulty-1 target by it without a surprise.
+func niceDifficulty(d float64) float64 {
+	frac, exp := math.Frexp(d) // d = frac·2^exp, ½ ≤ frac < 1
+	low := math.Ldexp(math.Floor(frac*8)/8, exp)
+	high := math.Ldexp(math.Floor(frac*8)/8+0.125, exp)
+	if low >= 1 {
+		low, high = math.Floor(low), math.Ceil(high)
+	}
+	if d*d > low*high {
+		return high
+	}
+	return low
+}
+
 // ShareDifficulty returns the difficulty to announce to a client that should
 // work at want when a block needs network: never harder than a block. It rounds
 // down to a power of two then, so that a slowly drifting network difficulty
@@ -66,18 +83,24 @@ func HashDifficulty(hash [32]byte) float64 {
 	return math.Ldexp(0xffff, 208) / n
 }
 
-// PasswordDifficulty finds a difficulty in a worker's password: "d=1024" or
-// "diff=1024", alone or among parts separated by commas, semicolons or blanks.
-func PasswordDifficulty(password []byte) (float64, bool) {
-	parts := bytes.FieldsFunc(password, func(r rune) bool { return r == ',' || r == ';' || r == ' ' })
-	for _, part := range parts {
+// PasswordDifficulty finds what a worker's password asks for: "d=1024" or
+// "diff=1024" fixes the difficulty, "md=1024" sets the least one; alone or among
+// parts separated by commas, semicolons or blanks. Zero: not asked for.
+func PasswordDifficulty(password []byte) (fixed, least float64) {
+	for part := range bytes.FieldsFuncSeq(password, func(r rune) bool { return r == ',' || r == ';' || r == ' ' }) {
 		name, value, _ := bytes.Cut(part, []byte("="))
-		if !bytes.EqualFold(name, []byte("d")) && !bytes.EqualFold(name, []byte("diff")) {
+		wish := &fixed
+		switch {
+		case bytes.EqualFold(name, []byte("d")), bytes.EqualFold(name, []byte("diff")):
+		case bytes.EqualFold(name, []byte("md")):
+			wish = &least
+		default:
 			continue
 		}
-		if d, err := strconv.ParseFloat(string(value), 64); err == nil {
-			return CleanDifficulty(d)
+		d, err := strconv.ParseFloat(string(value), 64)
+		if d, ok := CleanDifficulty(d); ok && err == nil && *wish == 0 {
+			*wish = d
 		}
 	}
-	return 0, false
+	return fixed, least
 }

@@ -3,8 +3,8 @@ package stratum
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"strconv"
+	"unicode/utf8"
 
 	"qcitycoin.org/qcity/miner/work"
 )
@@ -31,13 +31,28 @@ func AppendError(dst []byte, id Raw, e *Error) []byte {
 	return append(dst, ",null]}\n"...)
 }
 
-// AppendString adds s as a JSON string.
+// AppendString adds s as a JSON string. Bytes that are no UTF-8 become U+FFFD.
 func AppendString(dst []byte, s string) []byte {
-	quoted, err := json.Marshal(s)
-	if err != nil { // cannot happen for a string
-		return append(dst, `""`...)
+	const digits = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c < 0x20:
+			dst = append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		case c < utf8.RuneSelf:
+			dst = append(dst, c)
+		default:
+			r, size := utf8.DecodeRuneInString(s[i:])
+			dst = utf8.AppendRune(dst, r)
+			i += size
+			continue
+		}
+		i++
 	}
-	return append(dst, quoted...)
+	return append(dst, '"')
 }
 
 // AppendSetDifficulty adds mining.set_difficulty.
@@ -54,21 +69,61 @@ func AppendSetVersionMask(dst []byte, mask uint32) []byte {
 	return append(dst, "\"]}\n"...)
 }
 
+// SessionIDSize is the length of a session id in hex digits: it is the first
+// four bytes of extranonce1, which are unique.
+const SessionIDSize = 2 * work.PrefixSize
+
 // AppendSubscribeResult adds the answer to mining.subscribe: the subscriptions,
-// extranonce1, and the size of the extranonce2 the client chooses. The session
-// id that a client may resume with is extranonce1 itself.
-func AppendSubscribeResult(dst []byte, id Raw, extranonce1 [work.PrefixSize]byte) []byte {
+// extranonce1, and the size of the extranonce2 the client chooses, which is the
+// rest of the extranonce. The session id that a client may resume with is the
+// beginning of extranonce1.
+func AppendSubscribeResult(dst []byte, id Raw, extranonce1 []byte) []byte {
+	session := extranonce1[:work.PrefixSize]
 	dst = append(dst, `{"id":`...)
 	dst = append(dst, id...)
 	dst = append(dst, `,"result":[[["mining.set_difficulty","`...)
-	dst = hex.AppendEncode(dst, extranonce1[:])
+	dst = hex.AppendEncode(dst, session)
 	dst = append(dst, `"],["mining.notify","`...)
-	dst = hex.AppendEncode(dst, extranonce1[:])
-	dst = append(dst, `"]],"`...)
-	dst = hex.AppendEncode(dst, extranonce1[:])
-	dst = append(dst, `",`...)
-	dst = strconv.AppendInt(dst, work.ExtranonceSize-work.PrefixSize, 10)
+	dst = hex.AppendEncode(dst, session)
+	dst = append(dst, `"]],`...)
+	dst = appendExtranonce(dst, extranonce1)
 	return append(dst, "],\"error\":null}\n"...)
+}
+
+// AppendSetExtranonce adds mining.set_extranonce. It holds from the next job on.
+func AppendSetExtranonce(dst, extranonce1 []byte) []byte {
+	dst = append(dst, `{"id":null,"method":"mining.set_extranonce","params":[`...)
+	dst = appendExtranonce(dst, extranonce1)
+	return append(dst, "]}\n"...)
+}
+
+// appendExtranonce adds extranonce1 and the size of extranonce2.
+func appendExtranonce(dst, extranonce1 []byte) []byte {
+	dst = append(dst, '"')
+	dst = hex.AppendEncode(dst, extranonce1)
+	dst = append(dst, `",`...)
+	return strconv.AppendInt(dst, int64(work.ExtranonceSize-len(extranonce1)), 10)
+}
+
+// AppendShowMessage adds client.show_message, a sentence for the miner's owner.
+func AppendShowMessage(dst []byte, text string) []byte {
+	dst = append(dst, `{"id":null,"method":"client.show_message","params":[`...)
+	dst = AppendString(dst, text)
+	return append(dst, "]}\n"...)
+}
+
+// AppendReconnect adds client.reconnect. It names no host: cgminer, and most
+// firmware with it, refuses to be sent anywhere but where it is.
+func AppendReconnect(dst []byte) []byte {
+	return append(dst, `{"id":null,"method":"client.reconnect","params":[]}`+"\n"...)
+}
+
+// AppendGetVersion adds client.get_version, which cgminer and its descendants
+// answer with their name. The id is a number, as cgminer echoes no other.
+func AppendGetVersion(dst []byte, id int) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = strconv.AppendInt(dst, int64(id), 10)
+	return append(dst, `,"method":"client.get_version","params":[]}`+"\n"...)
 }
 
 // AppendNotifyBody adds the part of mining.notify that is the same for every

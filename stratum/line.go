@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
+	"time"
 )
 
 // DefaultLineLimit is the longest line read from a peer, in bytes. The longest
@@ -25,6 +27,7 @@ type LineReader struct {
 	start int // unread bytes are buf[start:end]
 	end   int
 	limit int
+	begun atomic.Int64 // when the unfinished line was first seen, unix nanoseconds; 0 if there is none
 }
 
 // NewLineReader reads lines of at most limit bytes (line end included) from r.
@@ -56,6 +59,9 @@ func (l *LineReader) ReadLine() ([]byte, error) {
 		if i := bytes.IndexByte(pending[searched:], '\n'); i >= 0 {
 			line := bytes.Trim(pending[:searched+i], " \t\r")
 			l.start += searched + i + 1
+			if searched > 0 {
+				l.begun.Store(0)
+			}
 			searched = 0
 			if len(line) == 0 {
 				continue
@@ -63,6 +69,9 @@ func (l *LineReader) ReadLine() ([]byte, error) {
 			return line, nil
 		}
 		searched = len(pending)
+		if searched > 0 && l.begun.Load() == 0 {
+			l.begun.Store(time.Now().UnixNano())
+		}
 		if searched >= l.limit {
 			return nil, fmt.Errorf("%w: no line end within %d bytes", ErrLineTooLong, l.limit)
 		}
@@ -70,6 +79,13 @@ func (l *LineReader) ReadLine() ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// Begun tells since when a line is unfinished, and whether there is one. It may
+// be called while another goroutine reads.
+func (l *LineReader) Begun() (since time.Time, ok bool) {
+	at := l.begun.Load()
+	return time.Unix(0, at), at != 0
 }
 
 // Buffered reports whether ReadLine would return without reading, so that a

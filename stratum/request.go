@@ -15,8 +15,10 @@ type Request struct {
 	Method []byte
 	// Params is the raw params value; nil when absent.
 	Params Raw
-	// Response says that the line answers something the server sent.
+	// Response says that the line answers something the server sent; Result is
+	// its raw result, nil when absent.
 	Response bool
+	Result   Raw
 
 	method Raw
 	answer bool
@@ -32,7 +34,9 @@ func (q *Request) member(key []byte, v Raw) {
 		q.method = v
 	case "params":
 		q.Params = v
-	case "result", "error":
+	case "result":
+		q.Result, q.answer = v, true
+	case "error":
 		q.answer = true
 	}
 }

@@ -23,6 +23,7 @@ const (
 	MethodGetTransactions     = "mining.get_transactions"
 	MethodMultiVersion        = "mining.multi_version"
 	MethodPing                = "mining.ping"
+	MethodClientPing          = "client.ping" // spelt so by some proxies
 )
 
 // Code is the number in a Stratum error; the values are those every pool uses.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -265,7 +266,7 @@ func TestSlushExampleShare(t *testing.T) {
 }
 
 func TestSubscribeResult(t *testing.T) {
-	got := string(AppendSubscribeResult(nil, Raw(`"1"`), [4]byte{0x0a, 0xff, 0, 1}))
+	got := string(AppendSubscribeResult(nil, Raw(`"1"`), []byte{0x0a, 0xff, 0, 1}))
 	want := `{"id":"1","result":[[["mining.set_difficulty","0aff0001"],["mining.notify","0aff0001"]],"0aff0001",8],"error":null}` + "\n"
 	if got != want {
 		t.Errorf("got %s", got)
@@ -281,12 +282,40 @@ func TestDifficultyText(t *testing.T) {
 }
 
 func TestPasswordDifficulty(t *testing.T) {
-	for pw, want := range map[string]float64{
-		"x": 0, "": 0, "d=1024": 1024, "x,d=0.5": 0.5, "diff=7.9": 7, "a;D=3": 3, "stats d=16": 16,
-		"d=-1": 0, "d=NaN": 0, "d=inf": 0, "nd=5": 0, "d=1e400": 0, "d=": 0,
+	for pw, want := range map[string][2]float64{
+		"x": {}, "": {}, "d=1024": {1024}, "x,d=0.5": {0.5}, "diff=7.9": {7}, "a;D=3": {3}, "stats d=16": {16},
+		"d=-1": {}, "d=NaN": {}, "d=inf": {}, "nd=5": {}, "d=1e400": {}, "d=": {}, "d=8,d=9": {8}, "d=0,d=9": {9},
+		"md=512": {0, 512}, "x,md=2;d=4": {4, 2}, "MD=1.5": {0, 1},
 	} {
-		if got, ok := PasswordDifficulty([]byte(pw)); got != want || ok != (want > 0) {
-			t.Errorf("password %q asks for %v, %v; want %v", pw, got, ok, want)
+		if fixed, least := PasswordDifficulty([]byte(pw)); fixed != want[0] || least != want[1] {
+			t.Errorf("password %q asks for %v, at least %v; want %v", pw, fixed, least, want)
+		}
+	}
+}
+
+// Strings come out as encoding/json reads them back.
+func TestAppendString(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")) + rapid.String().Draw(t, "text")
+		var back string
+		if err := json.Unmarshal(AppendString(nil, text), &back); err != nil || back != strings.ToValidUTF8(text, "\ufffd") && utf8.ValidString(text) {
+			t.Fatalf("%q comes back as %q, %v", text, back, err)
+		}
+	})
+}
+
+func TestServerMessages(t *testing.T) {
+	for want, got := range map[string][]byte{
+		`{"id":null,"method":"mining.set_extranonce","params":["0aff0001",8]}`:                                                      AppendSetExtranonce(nil, []byte{10, 255, 0, 1}),
+		`{"id":null,"method":"mining.set_extranonce","params":["0aff000100000000",4]}`:                                              AppendSetExtranonce(nil, []byte{10, 255, 0, 1, 0, 0, 0, 0}),
+		`{"id":null,"method":"client.show_message","params":["say \"hello\""]}`:                                                     AppendShowMessage(nil, `say "hello"`),
+		`{"id":null,"method":"client.reconnect","params":[]}`:                                                                       AppendReconnect(nil),
+		`{"id":7,"method":"client.get_version","params":[]}`:                                                                        AppendGetVersion(nil, 7),
+		`{"id":null,"method":"mining.set_version_mask","params":["1fffe000"]}`:                                                      AppendSetVersionMask(nil, 0x1fffe000),
+		`{"id":1,"result":[[["mining.set_difficulty","00000007"],["mining.notify","00000007"]],"0000000700000000",4],"error":null}`: AppendSubscribeResult(nil, Raw("1"), []byte{0, 0, 0, 7, 0, 0, 0, 0}),
+	} {
+		if string(got) != want+"\n" {
+			t.Errorf("got %swant %s", got, want)
 		}
 	}
 }

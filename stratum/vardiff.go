@@ -42,64 +42,102 @@ func (c VardiffConfig) Check() error {
 	return nil
 }
 
-// The controller's constants. Its evidence is counted in shares of the current
-// difficulty, so that late shares of an easier one weigh what they prove.
+// The controller's constants. Times are in intervals between shares: of
+// VardiffConfig.Interval once settled, of a tenth of it while seeking.
 const (
-	enoughShares = 12   // judge after this many shares, or after the time they should have taken
-	guardShares  = 64   // a pinned difficulty is left alone until this many shares
-	guardFactor  = 20   // came this many times too fast
-	leastPeriods = 0.25 // the least number of intervals that evidence is spread over
-	forgetAt     = 160  // evidence is halved here, so that the estimate follows the miner
-	deadBand     = 0.6  // log2 of the error that powers of two cannot correct anyway
-	noise        = 2.0  // standard deviations of counting noise that are tolerated, in log2 units
-	maxDrop      = -4.0 // one step down from (nearly) no evidence divides by at most 16
+	seekFaster = 8    // while seeking, shares are wanted this many times as often
+	fewShares  = 8    // the least evidence for a jump up
+	burst      = 0.25 // the least number of intervals evidence is spread over: shares that
+	// a stalled network delivers at once are no proof of an endlessly fast miner
+	muchTooFast   = 4  // a settled miner that is this many times too fast is sought again
+	seekSilence   = 3  // so many intervals without any share end in a step down while seeking,
+	settleSilence = 12 // and this many in steady state
+	silentStep    = 1. / 64
+	seekShares    = 48   // the evidence on which a difficulty is settled (error 1/√48 = 14 %)
+	band          = 0.25 // error, in natural log units, that is left alone in steady state,
+	sigmas        = 2.5  // besides so many standard deviations of counting noise
+	steadyShares  = 20   // the least evidence for a correction in steady state
+	forgetAt      = 240  // shares and intervals: evidence is halved here, to follow the miner
+
+	guardShares = 64 // a pinned difficulty is left alone until this many shares
+	guardFactor = 20 // came this many times too fast
 )
 
-// Vardiff steers one session's difficulty towards one share per interval, in
-// powers of two: few, large steps, because firmware counts shares that cross a
-// change as its own rejects. It is a pure state machine: time comes in as an argument.
+// Vardiff steers one session's difficulty towards one share per interval. It is
+// a pure state machine: time comes in as an argument.
+//
+// A session whose hash rate is unknown is sought first: shares are wanted ten
+// times as often, jumps need few of them, and silence divides by 64 until 48
+// shares tell the rate within 14 %. Then the difficulty is settled, and only
+// moves when the evidence speaks against it: few, large steps, because firmware
+// counts shares that cross a change as its own rejects.
+//
+// The estimate is the accepted difficulty per second. It does not matter to it
+// at which difficulty a share was found, so shares that were under way when the
+// difficulty changed, however late the device applies it, do no harm.
 type Vardiff struct {
 	cfg     VardiffConfig
 	current float64
 	floor   float64 // what the miner asked for as a minimum, 0 if nothing
 	pinned  bool    // a difficulty in the password turns steering off
+	seeking bool
 
 	since time.Time // start of the evidence
-	sum   float64   // accepted difficulty since then
+	heard time.Time // of its last share, or its start
+	sum   float64   // shares since then, counted in shares of the current difficulty
 }
 
 // NewVardiff starts at cfg.Start; cfg must have passed Check.
 func NewVardiff(cfg VardiffConfig, now time.Time) Vardiff {
-	return Vardiff{cfg: cfg, current: cfg.Start, since: now}
+	return Vardiff{cfg: cfg, current: cfg.Start, seeking: true, since: now, heard: now}
 }
 
 // VardiffState is a controller on its way to another process.
 type VardiffState struct {
-	Current, Floor float64
-	Pinned         bool
-	Since          time.Time
-	Sum            float64
+	Current, Floor, Least float64 // Least: the device's own minimum, see Device
+	Pinned, Settled       bool
+	Since, Heard          time.Time
+	Sum                   float64
 }
 
 // State returns what ResumeVardiff goes on with.
 func (v *Vardiff) State() VardiffState {
-	return VardiffState{v.current, v.floor, v.pinned, v.since, v.sum}
+	return VardiffState{v.current, v.floor, v.cfg.Min, v.pinned, !v.seeking, v.since, v.heard, v.sum}
 }
 
 // ResumeVardiff goes on where another controller stopped; cfg must have passed Check.
 func ResumeVardiff(cfg VardiffConfig, s VardiffState) Vardiff {
-	return Vardiff{cfg: cfg, current: s.Current, floor: s.Floor, pinned: s.Pinned, since: s.Since, sum: s.Sum}
+	cfg.Min = min(max(cfg.Min, s.Least), cfg.Max)
+	return Vardiff{
+		cfg: cfg, current: s.Current, floor: s.Floor, pinned: s.Pinned, seeking: !s.Settled, since: s.Since, heard: s.Heard, sum: s.Sum,
+	}
+}
+
+// Suit fits the controller to a kind of device, before the miner gets its first
+// job: no difficulty below floor, and start as the first one. What the miner
+// asked for before stays, but not below floor. Zero values change nothing. It
+// reports whether the difficulty changed.
+func (v *Vardiff) Suit(now time.Time, start, floor float64) bool {
+	v.cfg.Min = min(max(v.cfg.Min, floor), v.cfg.Max)
+	d := v.current
+	if v.floor == 0 && start > 0 {
+		d = start
+	}
+	return v.set(now, d)
 }
 
 // Difficulty is the difficulty the session should work at now.
 func (v *Vardiff) Difficulty() float64 { return v.current }
 
 // Restart drops the evidence: call it when the miner gets its first job.
-func (v *Vardiff) Restart(now time.Time) { v.since, v.sum = now, 0 }
+func (v *Vardiff) Restart(now time.Time) { v.since, v.heard, v.sum = now, now, 0 }
 
 // Share counts an accepted share and reports whether the difficulty changed.
+// A share of a harder difficulty, sent before the device knew the current one,
+// counts as one of the current.
 func (v *Vardiff) Share(now time.Time, difficulty float64) bool {
-	v.sum += difficulty
+	v.sum += min(difficulty/v.current, 1)
+	v.heard = now
 	return v.judge(now)
 }
 
@@ -146,21 +184,34 @@ func (v *Vardiff) set(now time.Time, d float64) bool {
 }
 
 func (v *Vardiff) judge(now time.Time) bool {
+	interval := v.cfg.Interval.Seconds()
+	if v.seeking && !v.pinned {
+		interval /= seekFaster
+	}
 	elapsed := now.Sub(v.since)
-	// Shares that a stalled network delivers in one burst are no proof of an
-	// endlessly fast miner, hence the lower bound. A miner that is a million
-	// times too fast is still caught in four steps of a dozen shares each.
-	expected := max(elapsed.Seconds()/v.cfg.Interval.Seconds(), leastPeriods)
-	observed := v.sum / v.current
-	if v.pinned {
-		if observed >= guardShares && observed > guardFactor*expected {
-			return v.set(now, PowerOfTwoBelow(v.current*observed/expected))
+	observed, expected := v.sum, elapsed.Seconds()/interval
+	pace := observed / max(expected, burst) // times too fast
+	switch {
+	case v.pinned:
+		if observed >= guardShares && pace > guardFactor {
+			return v.set(now, PowerOfTwoBelow(v.current*pace))
 		}
-	} else if max(observed, expected) >= enoughShares {
-		off := math.Log2(max(observed, leastPeriods) / expected)
-		if math.Abs(off) > deadBand+noise/math.Sqrt(max(1, min(observed, expected))) {
-			ideal := math.Log2(v.current) + max(off, maxDrop)
-			return v.set(now, math.Exp2(math.Round(ideal)))
+	case observed >= fewShares && pace > muchTooFast:
+		if !v.seeking {
+			pace /= seekFaster
+		}
+		v.seeking = true
+		return v.set(now, niceDifficulty(v.current*pace))
+	case v.seeking && observed == 0 && expected >= seekSilence,
+		!v.seeking && now.Sub(v.heard) >= settleSilence*v.cfg.Interval:
+		v.seeking = true
+		return v.set(now, niceDifficulty(v.current*silentStep))
+	case v.seeking:
+		return v.seek(now, observed, expected)
+	case max(observed, expected) >= steadyShares:
+		off := math.Log(max(observed, burst) / max(expected, burst))
+		if math.Abs(off) > band+sigmas/math.Sqrt(max(1, min(observed, expected))) {
+			return v.set(now, niceDifficulty(v.current*math.Exp(off)))
 		}
 	}
 	if observed+expected > forgetAt {
@@ -170,9 +221,23 @@ func (v *Vardiff) judge(now time.Time) bool {
 	return false
 }
 
+// seek goes down to where shares come often enough to count them soon, and
+// settles when enough of them came.
+func (v *Vardiff) seek(now time.Time, observed, expected float64) bool {
+	switch {
+	case observed >= seekShares:
+		v.seeking = false
+		return v.set(now, niceDifficulty(v.current*observed/max(expected, burst)*seekFaster))
+	case expected >= 12 && observed < expected/2 && v.current > max(v.cfg.Min, v.floor):
+		return v.set(now, niceDifficulty(v.current*max(observed, burst)/expected))
+	}
+	return false
+}
+
 // Resume continues at the difficulty of an earlier session of the same miner.
 func (v *Vardiff) Resume(now time.Time, d float64) {
 	if v.floor == 0 { // a suggestion or password already sent on this connection wins
 		v.set(now, d)
+		v.seeking = false
 	}
 }

@@ -57,6 +57,10 @@ type Job struct {
 	Bits           uint32     // compact target of the chain
 	Target         Target     // Bits, expanded
 
+	// Transactions returns what the block holds beside the coinbase, serialised;
+	// nil when the job's source does not tell.
+	Transactions func() [][]byte
+
 	Reward int64 // what the coinbase pays in all, subsidy and fees, in base units
 }
 

@@ -157,7 +157,17 @@ func (b *Builder) template(parent consensus.State, now time.Time, plan func(uint
 		Time:         minedTime(&parent, now), MinTime: parent.MinedTime(),
 		Bits: parent.NextBits(), Target: target.Bytes32(), Reward: t.CoinbaseValue,
 	}
+	t.Job.Transactions = t.serialised
 	return t
+}
+
+// serialised returns the transactions beside the coinbase.
+func (t *Template) serialised() [][]byte {
+	list := make([][]byte, len(t.Transactions))
+	for i, tx := range t.Transactions {
+		list[i] = tx.Bytes()
+	}
+	return list
 }
 
 // minedTime returns the header time of a mined block that is made now. At a

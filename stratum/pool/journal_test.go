@@ -487,7 +487,9 @@ func TestRandomHistory(t *testing.T) {
 				b = mustOpen(t, memory(fsys))
 			},
 			"segment": func(*rapid.T) { b.journal.segs[len(b.journal.segs)-1].size = 1 << 30 },
-			"wait":    func(t *rapid.T) { clock = clock.Add(time.Duration(rapid.IntRange(1, 1e6).Draw(t, "ms")) * time.Millisecond) },
+			"wait": func(t *rapid.T) {
+				clock = clock.Add(time.Duration(rapid.IntRange(1, 1e6).Draw(t, "ms")) * time.Millisecond)
+			},
 			"": func(t *rapid.T) {
 				if d := cmp.Diff(calm.Report(), b.Report()); d != "" {
 					t.Fatal(d)

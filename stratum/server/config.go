@@ -24,9 +24,20 @@ type Config struct {
 	JunkLines int
 	// Difficulty holds the limits and the aim of variable difficulty.
 	Difficulty stratum.VardiffConfig
-	// SubscribeTimeout closes a connection that has not subscribed. Default
-	// 30 s. A subscribed miner may stay silent for ever.
+	// Devices is searched before the built-in table of devices; an entry for the
+	// agent "" replaces that. Default none.
+	Devices []stratum.Device
+	// SubscribeTimeout closes a connection that has not subscribed, and
+	// AuthorizeTimeout one that has not authorized a worker. Default 30 s and
+	// 10 min. A miner that did both may stay silent for ever.
 	SubscribeTimeout time.Duration
+	AuthorizeTimeout time.Duration
+	// LineTimeout closes a connection that begins a line and does not end it. Default 1 min.
+	LineTimeout time.Duration
+	// FloodBurst messages without effect at once, and FloodRate a second in the
+	// long run, are taken; more close the connection. An accepted share allows
+	// one more. Default 2000 and 20.
+	FloodBurst, FloodRate int
 	// WriteTimeout closes a connection that takes no data for so long. Default 30 s.
 	WriteTimeout time.Duration
 	// RefreshInterval is the longest time between two jobs; the same work is
@@ -56,6 +67,9 @@ type Config struct {
 	// does the common work. It is asked once for each account and job. Nil: all work
 	// is common.
 	Personal func(job *work.Job, worker string) (*work.Job, bool)
+	// TakeoverSilence is how long an open connection must have said nothing
+	// before a new one from the same address may have its extranonce1. Default 5 s.
+	TakeoverSilence time.Duration
 }
 
 func orDefault[T int | time.Duration](v *T, def T) {
@@ -71,6 +85,11 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.JunkLines, 5)
 	c.Difficulty = c.Difficulty.WithDefaults()
 	orDefault(&c.SubscribeTimeout, 30*time.Second)
+	orDefault(&c.AuthorizeTimeout, 10*time.Minute)
+	orDefault(&c.LineTimeout, time.Minute)
+	orDefault(&c.FloodBurst, 2000)
+	orDefault(&c.FloodRate, 20)
+	orDefault(&c.TakeoverSilence, 5*time.Second)
 	orDefault(&c.WriteTimeout, 30*time.Second)
 	orDefault(&c.RefreshInterval, 24*time.Second)
 	orDefault(&c.UpdateInterval, 10*time.Second)
@@ -93,6 +112,11 @@ func (c Config) Check() error {
 		{"LineLimit", int64(c.LineLimit), 512, 1 << 20},
 		{"JunkLines", int64(c.JunkLines), 1, 1 << 20},
 		{"SubscribeTimeout", int64(c.SubscribeTimeout), int64(time.Second), int64(time.Hour)},
+		{"AuthorizeTimeout", int64(c.AuthorizeTimeout), int64(time.Second), int64(24 * time.Hour)},
+		{"LineTimeout", int64(c.LineTimeout), int64(time.Second), int64(time.Hour)},
+		{"FloodBurst", int64(c.FloodBurst), 100, 1 << 30},
+		{"FloodRate", int64(c.FloodRate), 1, 1 << 30},
+		{"TakeoverSilence", int64(c.TakeoverSilence), 1, int64(time.Hour)},
 		{"WriteTimeout", int64(c.WriteTimeout), int64(time.Second), int64(time.Hour)},
 		{"RefreshInterval", int64(c.RefreshInterval), int64(time.Second), int64(time.Hour)},
 		{"UpdateInterval", int64(c.UpdateInterval), 1, int64(time.Hour)},
@@ -104,6 +128,12 @@ func (c Config) Check() error {
 	} {
 		if f.value < f.min || f.value > f.max {
 			return fmt.Errorf("stratum: %s is %d, set it between %d and %d", f.name, f.value, f.min, f.max)
+		}
+	}
+	for _, d := range c.Devices {
+		if d.Start < 0 || d.Floor < 0 || d.Extranonce2 != 0 && d.Extranonce2 != 4 && d.Extranonce2 != 8 {
+			return fmt.Errorf("stratum: device %q has start %v, floor %v and an extranonce2 of %d bytes; set difficulties from 0 up and 4 or 8 bytes (0: 8)",
+				d.Agent, d.Start, d.Floor, d.Extranonce2)
 		}
 	}
 	if err := c.Difficulty.Check(); err != nil {

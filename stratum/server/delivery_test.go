@@ -188,7 +188,7 @@ func TestUpdatesWait(t *testing.T) {
 		defer r.stop()
 		r.publish(1, hard)
 		c := r.client()
-		c.login("x")
+		c.login(fmt.Sprintf("d=%v", startDifficulty)) // no retarget sends a job
 		start := time.Now()
 		for range 3 {
 			time.Sleep(time.Second)

@@ -82,6 +82,18 @@ type savedSession struct {
 	LastNotify    time.Time
 	Accepted      uint64
 	Rejected      uint64
+
+	Nonce2         int
+	Changes, Rolls bool
+	Fresh          bool
+	Lapsed         []savedLapsed
+	TakenAt        time.Time
+	Class, Info    string
+}
+
+type savedLapsed struct {
+	Extranonce1 [work.PrefixSize]byte
+	Last        uint32
 }
 
 // HandOver ends Run without closing plain connections and returns them. Those
@@ -171,6 +183,11 @@ func (s *session) save(t *templateTable) (savedSession, bool) {
 	}
 	for _, w := range s.workers {
 		saved.Workers = append(saved.Workers, w.Name())
+	}
+	saved.Nonce2, saved.Changes, saved.Rolls, saved.Fresh = s.nonce2, s.changes, s.rolls, s.fresh
+	saved.TakenAt, saved.Class, saved.Info = s.takenAt, s.class, s.info
+	for _, l := range s.lapsed {
+		saved.Lapsed = append(saved.Lapsed, savedLapsed{l.extranonce1, l.last})
 	}
 	for _, p := range s.past {
 		saved.Past = append(saved.Past, savedPast{p.difficulty, p.until})
@@ -283,8 +300,17 @@ func (s *Server) adopt(h *Handover, saved *savedSession, templates []*template) 
 			ses.workers = append(ses.workers, w)
 		}
 	}
+	ses.changes, ses.rolls, ses.fresh = saved.Changes, saved.Rolls, saved.Fresh
+	ses.takenAt, ses.class, ses.info = saved.TakenAt, saved.Class, saved.Info
+	if saved.Nonce2 != 0 {
+		ses.nonce2 = saved.Nonce2
+	}
+	for _, l := range saved.Lapsed {
+		ses.lapsed = append(ses.lapsed, lapsed{l.Extranonce1, l.Last})
+		s.prefixes.live[l.Extranonce1] = ses
+	}
 	if ses.subscribed {
-		s.prefixes.live[ses.extranonce1] = true
+		s.prefixes.live[ses.extranonce1] = ses
 	}
 	s.sessions[ses] = struct{}{}
 	return nil
@@ -309,7 +335,8 @@ func (s *Server) sentJobs(templates []*template, saved []savedJob) (r jobRing) {
 
 // parked is what the session leaves behind. The caller holds s.mu or is alone.
 func (s *session) parked(now time.Time) parked {
-	return parked{closed: now, difficulty: s.vardiff.Difficulty(), jobs: s.jobs, last: s.last}
+	past := append(append([]pastTarget(nil), s.past...), pastTarget{s.announced, now.Add(s.srv.cfg.RetargetGrace)})
+	return parked{closed: now, difficulty: s.vardiff.Difficulty(), jobs: s.jobs, last: s.last, lapsed: s.lapsed, past: past}
 }
 
 // ListenerOf makes a listener of a handed-over descriptor, which it closes.

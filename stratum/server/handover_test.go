@@ -27,6 +27,7 @@ func beginWith(t *testing.T, cfg Config, ln net.Listener, books *pool.Books, bef
 	if before != nil { // the node goes on with the same templates
 		r.chain, r.jobs = before.chain, before.jobs
 	}
+	cfg.FloodBurst = 1 << 20 // a test floods
 	var err error
 	if r.srv, err = New(cfg, books, ln, r.feed, r.chain, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)

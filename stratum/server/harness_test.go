@@ -157,6 +157,8 @@ type notify struct {
 	bits, ntime                   string
 	clean                         bool
 	difficulty                    float64
+	e1                            string
+	size2                         int // of extranonce2
 }
 
 // client is a miner that reads everything the server says.
@@ -165,6 +167,7 @@ type client struct {
 	conn   net.Conn
 	lines  chan message // closed when the server hangs up
 	e1     string
+	size2  int // of extranonce2, in bytes
 	diff   float64
 	job    notify
 	jobs   []notify
@@ -172,13 +175,32 @@ type client struct {
 	nonce  uint32
 }
 
-func (r *rig) dial() net.Conn {
+func (r *rig) dial() net.Conn { return r.dialFrom("192.0.2.1:1000") }
+
+// dialFrom connects from an address.
+func (r *rig) dialFrom(remote string) net.Conn {
 	here, there := net.Pipe()
-	r.ln.conns <- there
+	r.ln.conns <- addressed{there, remote}
 	return here
 }
 
-func (r *rig) client() *client { return r.clientOn(r.dial()) }
+// addressed is the server's end of a connection from an address.
+type addressed struct {
+	net.Conn
+	remote string
+}
+
+func (a addressed) RemoteAddr() net.Addr {
+	addr, err := net.ResolveTCPAddr("tcp", a.remote)
+	if err != nil {
+		panic(err)
+	}
+	return addr
+}
+
+func (r *rig) client() *client { return r.clientFrom("192.0.2.1:1000") }
+
+func (r *rig) clientFrom(remote string) *client { return r.clientOn(r.dialFrom(remote)) }
 
 // clientOn is a miner on an open connection.
 func (r *rig) clientOn(conn net.Conn) *client {
@@ -217,10 +239,14 @@ func (c *client) take(m message) {
 		if err := json.Unmarshal(m.Params[0], &c.diff); err != nil {
 			c.t.Fatal(err)
 		}
+	case "mining.set_extranonce":
+		if err := errors.Join(json.Unmarshal(m.Params[0], &c.e1), json.Unmarshal(m.Params[1], &c.size2)); err != nil {
+			c.t.Fatal(err)
+		}
 	case "mining.notify":
 		n := notify{
 			ID: text(0), prev: text(1), coinb1: text(2), coinb2: text(3),
-			version: text(5), bits: text(6), ntime: text(7), difficulty: c.diff,
+			version: text(5), bits: text(6), ntime: text(7), difficulty: c.diff, e1: c.e1, size2: c.size2,
 		}
 		if err := errors.Join(json.Unmarshal(m.Params[4], &n.branch), json.Unmarshal(m.Params[8], &n.clean)); err != nil {
 			c.t.Fatal(err)
@@ -277,11 +303,11 @@ func (c *client) login(password string) {
 func (c *client) subscribe(params string) {
 	var parts []json.RawMessage
 	m := c.call("mining.subscribe", params)
-	if err := json.Unmarshal(m.Result, &parts); err != nil || len(parts) != 3 || string(parts[2]) != "8" {
+	if err := json.Unmarshal(m.Result, &parts); err != nil || len(parts) != 3 {
 		c.t.Fatalf("subscribe: %s, %v", m.Result, err)
 	}
-	if err := json.Unmarshal(parts[1], &c.e1); err != nil {
-		c.t.Fatal(err)
+	if err := errors.Join(json.Unmarshal(parts[1], &c.e1), json.Unmarshal(parts[2], &c.size2)); err != nil || len(c.e1)/2+c.size2 != 12 {
+		c.t.Fatalf("subscribe: %s, %v", m.Result, err)
 	}
 }
 
@@ -306,7 +332,7 @@ func (s share) params() string {
 
 // hash builds the header from the wire's fields alone, as a device does.
 func (c *client) hash(n notify, e2 string, ntime, nonce, bits uint32) [32]byte {
-	coinbase := unhex(c.t, n.coinb1+c.e1+e2+n.coinb2)
+	coinbase := unhex(c.t, n.coinb1+n.e1+e2+n.coinb2)
 	leaf := doubleHash(coinbase)
 	for _, sibling := range n.branch {
 		leaf = doubleHash(append(leaf[:], unhex(c.t, sibling)...))
@@ -327,10 +353,11 @@ func (c *client) hash(n notify, e2 string, ntime, nonce, bits uint32) [32]byte {
 // solve searches a share of n whose hash satisfies want.
 func (c *client) solve(n notify, bits uint32, want func([32]byte) bool) share {
 	ntime := binary.BigEndian.Uint32(unhex(c.t, n.ntime))
+	e2 := fmt.Sprintf("%0*x", 2*n.size2, 0xaa)
 	for {
 		c.nonce++
-		if want(c.hash(n, "00000000000000aa", ntime, c.nonce, bits)) {
-			s := share{"w", n.ID, "00000000000000aa", n.ntime, fmt.Sprintf("%08x", c.nonce), ""}
+		if want(c.hash(n, e2, ntime, c.nonce, bits)) {
+			s := share{"w", n.ID, e2, n.ntime, fmt.Sprintf("%08x", c.nonce), ""}
 			if bits != 0 {
 				s.version = fmt.Sprintf("%08x", bits)
 			}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"encoding/hex"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ type template struct {
 	mu       sync.Mutex
 	aims     map[float64]*aim     // by difficulty
 	personal map[string]*template // by account; nil for those that do the common work
+
+	listed sync.Once
+	list   string // see transactions
 }
 
 // of returns the template that a worker works on.
@@ -75,6 +79,36 @@ func newTemplate(job *work.Job) *template {
 	return t
 }
 
+// maxTransactions is the longest list of transactions that a client is sent, in
+// bytes; a larger one would stop it from reading jobs.
+const maxTransactions = 16 << 10
+
+// transactions returns the transactions beside the coinbase as a JSON array of
+// hex strings, or "" if that is too long or the job's source does not tell.
+func (t *template) transactions() string {
+	t.listed.Do(func() {
+		if len(t.MerkleBranch) == 0 {
+			t.list = "[]"
+			return
+		}
+		if t.Transactions == nil {
+			return
+		}
+		b := []byte{'['}
+		for i, tx := range t.Transactions() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(hex.AppendEncode(append(b, '"'), tx), '"')
+			if len(b) > maxTransactions {
+				return
+			}
+		}
+		t.list = string(append(b, ']'))
+	})
+	return t.list
+}
+
 // sentJob is one mining.notify as a session got it. Its target never changes:
 // a later retarget cannot turn its shares into rejects.
 type sentJob struct {
@@ -114,13 +148,16 @@ type pastTarget struct {
 	until      time.Time
 }
 
-// maxPastTargets is how many superseded difficulties a session remembers.
-const maxPastTargets = 4
+// maxPastTargets is how many superseded difficulties a session remembers apart.
+const maxPastTargets = 8
 
-// announce makes d the announced difficulty and remembers the one before.
+// announce makes d the announced difficulty and remembers the one before. When
+// there are too many, the two oldest become one, as easy as the easier of them:
+// a share may then count for less, but is never refused.
 func (s *session) announce(now time.Time, d float64) {
 	if s.announced > 0 {
 		if len(s.past) == maxPastTargets {
+			s.past[1].difficulty = min(s.past[0].difficulty, s.past[1].difficulty)
 			s.past = append(s.past[:0], s.past[1:]...)
 		}
 		s.past = append(s.past, pastTarget{s.announced, now.Add(s.srv.cfg.RetargetGrace)})
@@ -156,8 +193,9 @@ func (s *session) compose(now time.Time) {
 	}
 	tpl = tpl.of(s.workers[0].Name(), s.srv.cfg.Personal)
 	d := stratum.ShareDifficulty(s.vardiff.Difficulty(), tpl.network)
-	if d != s.announced {
+	if d != s.announced || s.forceDifficulty {
 		s.announce(now, d)
+		s.forceDifficulty = false
 	}
 	if !s.working {
 		s.vardiff.Restart(now)
@@ -168,7 +206,8 @@ func (s *session) compose(now time.Time) {
 		aim:   tpl.aim(d),
 		tpl:   tpl,
 	}
-	clean := !s.working || s.last.tpl.PrevBlock != tpl.PrevBlock
+	clean := !s.working || s.fresh || s.last.tpl.PrevBlock != tpl.PrevBlock
+	s.fresh = false
 	s.outBuf(stratum.AppendNotify(s.buf(), job.id, tpl.body, job.ntime, clean))
 	s.jobs.add(job, s.srv.cfg.KeepJobs)
 	s.last, s.lastNotify, s.working = job, now, true

@@ -67,7 +67,9 @@ func TestWhoStaysAndWhoGoes(t *testing.T) {
 		"says nothing":             {"", false, "no mining.subscribe within 30s"},
 		"half a line":              {`{"id":1,"method":"mining.sub`, false, "no mining.subscribe within 30s"},
 		"pings but never subs":     {`{"id":1,"method":"mining.ping"}` + "\n", false, "no mining.subscribe"},
-		"subscribed, then silent":  {`{"id":1,"method":"mining.subscribe"}` + "\n", true, `"result"`},
+		"subscribed, then silent":  {`{"id":1,"method":"mining.subscribe"}` + "\n", false, "no mining.authorize within 10m0s"},
+		"ready, half a line":       {`{"id":1,"method":"mining.subscribe"}` + "\n" + `{"id":2,"method":"mining.authorize","params":["w"]}` + "\n{", false, "a line was not finished within 1m0s"},
+		"ready, then silent":       {`{"id":1,"method":"mining.subscribe"}` + "\n" + `{"id":2,"method":"mining.authorize","params":["w"]}` + "\n", true, `"result"`},
 		"a line without end":       {strings.Repeat("x", 20_000), false, "line too long"},
 		"a long line with the end": {strings.Repeat("x", 20_000) + "\n", false, "line too long"},
 	} {

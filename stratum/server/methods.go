@@ -2,9 +2,6 @@ package server
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
-	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -23,38 +20,53 @@ const (
 )
 
 // dispatch answers one request. Requests are answered in the order they came,
-// however many arrive in one burst.
-func (s *session) dispatch(q *stratum.Request) {
+// however many arrive in one burst. An error ends the session.
+func (s *session) dispatch(q *stratum.Request) error {
 	var few [8]stratum.Raw
 	params, ok := q.Params.Elements(few[:0])
+	now := time.Now()
+	s.heard.Store(now.UnixNano())
+	if string(q.Method) == stratum.MethodSubmit {
+		return s.share(now, q.ID, params)
+	}
+	s.mu.Lock()
+	patient := s.spend(now)
+	s.mu.Unlock()
+	if !patient {
+		return s.flooded(q.ID)
+	}
 	switch string(q.Method) {
-	case stratum.MethodSubmit:
-		s.share(q.ID, params)
 	case stratum.MethodSubscribe:
-		s.subscribe(q.ID, params)
+		s.subscribe(now, q.ID, params)
 	case stratum.MethodAuthorize:
-		s.authorize(q.ID, params)
+		s.authorize(now, q.ID, params)
 	case stratum.MethodConfigure:
-		s.configure(q.ID, params)
+		s.configure(now, q.ID, params)
 	case stratum.MethodSuggestDifficulty:
 		d, isNumber := first(params).Number()
-		s.suggest(q.ID, d, ok && isNumber)
+		s.suggest(now, q.ID, d, ok && isNumber)
 	case stratum.MethodSuggestTarget:
 		d, isTarget := targetDifficulty(first(params))
-		s.suggest(q.ID, d, isTarget)
+		s.suggest(now, q.ID, d, isTarget)
 	case stratum.MethodGetTransactions:
-		s.transactions(q.ID)
-	case stratum.MethodPing:
+		s.transactions(q.ID, first(params))
+	case stratum.MethodPing, stratum.MethodClientPing:
 		s.say(q.ID, `"pong"`)
-	case stratum.MethodExtranonceSubscribe, stratum.MethodMultiVersion:
+	case stratum.MethodExtranonceSubscribe:
+		s.mu.Lock()
+		s.changes = true
+		s.mu.Unlock()
 		s.say(q.ID, "true") // an error sends an Antminer S9 into a reconnect loop
+	case stratum.MethodMultiVersion:
+		s.say(q.ID, "true") // likewise
 	default:
 		if d, isForm := suggestionInName(q.Method); isForm {
-			s.suggest(q.ID, d, true)
-			return
+			s.suggest(now, q.ID, d, true)
+			return nil
 		}
 		s.refuse(q.ID, stratum.Errorf(stratum.CodeOther, "unsupported method %.40q", q.Method))
 	}
+	return nil
 }
 
 func first(params []stratum.Raw) stratum.Raw {
@@ -71,50 +83,51 @@ func (s *session) say(id stratum.Raw, result string) {
 }
 
 // subscribe gives the session its extranonce1, an earlier one if the client
-// names it and it is free. The answer never waits for a job.
-func (s *session) subscribe(id stratum.Raw, params []stratum.Raw) {
-	now := time.Now()
+// names it and may have it. The answer never waits for a job.
+func (s *session) subscribe(now time.Time, id stratum.Raw, params []stratum.Raw) {
 	s.mu.Lock()
 	again := s.subscribed
 	s.mu.Unlock()
-	var e1 [work.PrefixSize]byte
-	var was parked
-	var resumed bool
 	if !again { // only this goroutine ever subscribes
-		e1, was, resumed = s.srv.takePrefix(now, params)
+		p := s.srv.takePrefix(now, s, params)
+		agent, _ := first(params).Text()
+		s.mu.Lock()
+		s.settle(now, &p, printable(agent, maxAgent))
+		s.mu.Unlock()
+		p.pushOut(s.srv.log.Info, s.remote)
 	}
-	agent, _ := first(params).Text()
-
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !again {
-		_ = s.conn.SetReadDeadline(time.Time{}) // subscribed miners may be silent
-		s.subscribed, s.extranonce1, s.agent = true, e1, printable(agent, maxAgent)
-		s.jobDue = true
-		if resumed {
-			s.jobs, s.last = was.jobs, was.last
-			s.vardiff.Resume(now, was.difficulty)
-		}
-	}
-	s.outBuf(stratum.AppendSubscribeResult(s.buf(), id, s.extranonce1))
+	var room [work.ExtranonceSize]byte
+	s.outBuf(stratum.AppendSubscribeResult(s.buf(), id, s.extranonce(&room)))
 }
 
-func (s *Server) takePrefix(now time.Time, params []stratum.Raw) ([work.PrefixSize]byte, parked, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(params) > 1 {
-		if old, ok := params[1].Text(); ok {
-			if e1, was, ok := s.prefixes.resume(now, old, s.cfg.ResumeFor); ok {
-				return e1, was, true
-			}
-		}
+// settle makes a place the session's own. The caller holds s.mu.
+func (s *session) settle(now time.Time, p *prefix, agent string) {
+	_ = s.conn.SetReadDeadline(time.Time{}) // subscribed miners may be silent
+	s.subscribed, s.extranonce1, s.agent = true, p.extranonce1, agent
+	s.jobDue = true
+	s.earn()
+	device, _ := stratum.DeviceOf(agent, s.srv.cfg.Devices)
+	s.class, s.nonce2 = device.Class, usualNonce2
+	if device.Extranonce2 > 0 {
+		s.nonce2 = device.Extranonce2
 	}
-	return s.prefixes.fresh(), parked{}, false
+	s.vardiff.Suit(now, device.Start, device.Floor)
+	if p.resumed {
+		s.jobs, s.last, s.lapsed, s.past = p.was.jobs, p.was.last, p.was.lapsed, p.was.past
+		s.vardiff.Resume(now, p.was.difficulty)
+	}
+	if p.from != nil {
+		s.takenAt, s.takenOff = now, p.from.number
+	}
 }
+
+// usualNonce2 is the size of extranonce2; aggregating proxies need 8 bytes.
+const usualNonce2 = work.ExtranonceSize - work.PrefixSize
 
 // authorize accepts every user name: it only says whom shares count for.
-func (s *session) authorize(id stratum.Raw, params []stratum.Raw) {
-	now := time.Now()
+func (s *session) authorize(now time.Time, id stratum.Raw, params []stratum.Raw) {
 	name, ok := first(params).Text()
 	if !ok || len(name) > maxWorkerName {
 		s.refuse(id, stratum.Errorf(stratum.CodeOther,
@@ -137,11 +150,15 @@ func (s *session) authorize(id stratum.Raw, params []stratum.Raw) {
 		}
 		s.jobDue = s.jobDue || len(s.workers) == 0
 		s.workers = append(s.workers, w)
+		s.earn()
 	}
 	if len(params) > 1 {
 		if password, ok := params[1].Text(); ok {
-			if d, ok := stratum.PasswordDifficulty(password); ok {
-				s.retargeted(s.vardiff.Pin(now, d))
+			fixed, least := stratum.PasswordDifficulty(password)
+			if fixed > 0 {
+				s.wish(now, pinned, max(fixed, least))
+			} else if least > 0 {
+				s.wish(now, atLeast, least)
 			}
 		}
 	}
@@ -163,7 +180,7 @@ func (s *session) worker(name []byte) *pool.Worker {
 
 // suggest honours a difficulty the miner asks for. The answer is true even if
 // the limits changed the figure: set_difficulty tells the truth.
-func (s *session) suggest(id stratum.Raw, d float64, ok bool) {
+func (s *session) suggest(now time.Time, id stratum.Raw, d float64, ok bool) {
 	d, clean := stratum.CleanDifficulty(d)
 	if !ok || !clean {
 		s.refuse(id, stratum.Errorf(stratum.CodeOther, "a suggestion needs a positive number (or a target of 64 hex digits) as its parameter"))
@@ -171,8 +188,45 @@ func (s *session) suggest(id stratum.Raw, d float64, ok bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.retargeted(s.vardiff.Suggest(time.Now(), d))
+	s.wish(now, suggested, d)
 	s.answer(id, "true")
+}
+
+// The ways in which a miner asks for a difficulty, the strongest last.
+const (
+	suggested = iota // about this much
+	atLeast
+	pinned
+	wishKinds
+)
+
+// wish honours what the miner asks for, at most once a second when it works
+// already: a late share is then always of one of the jobs that are remembered.
+// The caller holds s.mu.
+func (s *session) wish(now time.Time, kind int, d float64) {
+	if s.working && now.Sub(s.asked) < time.Second {
+		s.wishes[kind] = d
+		return
+	}
+	s.asked = now
+	switch kind {
+	case suggested:
+		s.retargeted(s.vardiff.Suggest(now, d))
+	case atLeast:
+		s.retargeted(s.vardiff.Floor(now, d))
+	case pinned:
+		s.retargeted(s.vardiff.Pin(now, d))
+	}
+}
+
+// grantWish honours a wish that had to wait. The caller holds s.mu.
+func (s *session) grantWish(now time.Time) {
+	for kind, d := range s.wishes {
+		if d > 0 && now.Sub(s.asked) >= time.Second {
+			s.wishes[kind] = 0
+			s.wish(now, kind, d)
+		}
+	}
 }
 
 // suggestionInName reads old clients' "mining.suggest_difficulty(1024)".
@@ -195,84 +249,32 @@ func targetDifficulty(r stratum.Raw) (float64, bool) {
 	return t.Difficulty(), true
 }
 
-// transactions says the truth: jobs hold the Merkle branch, not the
-// transactions. bfgminer asks for them and only warns.
-func (s *session) transactions(id stratum.Raw) {
+// transactions answers with a job's transactions, in hex, or with their number
+// when the list would be long or is not known. bfgminer asks with every job,
+// warns when it gets no list, and checks no more of it than the length. An
+// unknown job counts as the newest one.
+func (s *session) transactions(id, job stratum.Raw) {
 	tpl := s.srv.current.Load()
-	switch {
-	case tpl == nil:
-		s.refuse(id, stratum.Errorf(stratum.CodeStale, "there is no job yet"))
-	case len(tpl.MerkleBranch) == 0:
-		s.say(id, "[]") // nothing but the coinbase
-	default:
-		n := len(tpl.MerkleBranch)
-		s.refuse(id, stratum.Errorf(stratum.CodeOther,
-			"the block holds %d to %d transactions beside the coinbase; ask the node's getblocktemplate for them", 1<<(n-1), 1<<n-1))
+	if text, ok := job.Text(); ok {
+		if number, err := stratum.ParseUint32(text); err == nil {
+			s.mu.Lock()
+			if sent, found := s.jobs.find(number); found {
+				tpl = sent.tpl
+			}
+			s.mu.Unlock()
+		}
 	}
-}
-
-// configure answers BIP 310 extensions; an unknown one is false, not an error.
-func (s *session) configure(id stratum.Raw, params []stratum.Raw) {
-	var names []string
-	var options map[string]json.RawMessage
-	if len(params) == 0 || json.Unmarshal(params[0], &names) != nil ||
-		len(params) > 1 && json.Unmarshal(params[1], &options) != nil {
-		s.refuse(id, stratum.Errorf(stratum.CodeOther, "mining.configure needs a list of extensions and an object of their options"))
+	if tpl == nil {
+		s.refuse(id, stratum.Errorf(stratum.CodeStale, "there is no job yet"))
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	result := map[string]any{}
-	announceMask := false
-	for _, name := range names {
-		switch name {
-		case "version-rolling":
-			before, had := s.mask, s.negotiated
-			s.rollVersions(result, options)
-			announceMask = s.mask != 0 && (s.jobs.jobs != nil || had) && s.mask != before
-		case "minimum-difficulty":
-			d, ok := stratum.Raw(options["minimum-difficulty.value"]).Number()
-			d, clean := stratum.CleanDifficulty(d)
-			result[name] = ok && clean
-			if ok && clean {
-				s.retargeted(s.vardiff.Floor(time.Now(), d))
-			}
-		case "subscribe-extranonce", "info":
-			result[name] = true
-		default:
-			result[name] = false
-		}
+	if list := tpl.transactions(); list != "" {
+		s.say(id, list)
+		return
 	}
-	text, err := json.Marshal(result)
-	if err != nil { // names come from valid JSON and values are booleans and hex
-		text = []byte("{}")
-	}
-	s.answer(id, string(text))
-	if announceMask { // work is already out: BIP 310 announces a change
-		s.outBuf(stratum.AppendSetVersionMask(s.buf(), s.mask))
-	}
-}
-
-// rollVersions grants the requested bits that the chain ignores. BIP 310 tells
-// a server not to turn a miner away that gets fewer bits than its
-// min-bit-count: it can still work, slower.
-func (s *session) rollVersions(result map[string]any, options map[string]json.RawMessage) {
-	asked := ^uint32(0)
-	if text, ok := stratum.Raw(options["version-rolling.mask"]).Text(); ok {
-		m, err := stratum.ParseUint32(text)
-		if err != nil {
-			result["version-rolling"] = "version-rolling.mask is not hex"
-			return
-		}
-		asked = m
-	}
-	s.mask, s.negotiated = asked&work.VersionMask, true
-	result["version-rolling"] = s.mask != 0
-	result["version-rolling.mask"] = fmt.Sprintf("%08x", s.mask)
-	if want, ok := stratum.Raw(options["version-rolling.min-bit-count"]).Number(); ok && want > float64(bits.OnesCount32(s.mask)) {
-		s.srv.log.Info("stratum: a miner asked for more version bits than it may roll",
-			"remote", s.remote, "wanted", want, "mask", fmt.Sprintf("%08x", s.mask))
-	}
+	n := len(tpl.MerkleBranch)
+	s.refuse(id, stratum.Errorf(stratum.CodeOther,
+		"the block holds %d to %d transactions beside the coinbase; ask the node's getblocktemplate for them", 1<<(n-1), 1<<n-1))
 }
 
 // printable makes client text fit for terminals and logs.

@@ -16,12 +16,14 @@ type parked struct {
 	difficulty float64 // as steered, before the network's cap
 	jobs       jobRing
 	last       sentJob
+	lapsed     []lapsed
+	past       []pastTarget
 }
 
 // prefixes hands out extranonce1 values: unique among live and parked
 // sessions, and never this machine's own.
 type prefixes struct {
-	live   map[[work.PrefixSize]byte]bool
+	live   map[[work.PrefixSize]byte]*session
 	parked map[[work.PrefixSize]byte]parked
 	random io.Reader // crypto/rand's, which never fails; another in tests
 	books  *pool.Books
@@ -31,7 +33,7 @@ type prefixes struct {
 // miners may resume, too, but for their jobs.
 func newPrefixes(now time.Time, books *pool.Books) prefixes {
 	p := prefixes{
-		live: map[[work.PrefixSize]byte]bool{}, parked: map[[work.PrefixSize]byte]parked{},
+		live: map[[work.PrefixSize]byte]*session{}, parked: map[[work.PrefixSize]byte]parked{},
 		random: rand.Reader, books: books,
 	}
 	for _, was := range books.Prefixes() {
@@ -47,32 +49,34 @@ func (p *prefixes) forget(e [work.PrefixSize]byte) {
 }
 
 // fresh takes a random unused prefix: an extranonce1 that cannot be foreseen
-// cannot be occupied by somebody else.
+// cannot be occupied by somebody else. The caller enters who has it.
 func (p *prefixes) fresh() [work.PrefixSize]byte {
 	for {
 		var e [work.PrefixSize]byte
 		_, _ = io.ReadFull(p.random, e[:])
 		_, waiting := p.parked[e]
-		if e != work.LocalPrefix && !p.live[e] && !waiting {
-			p.live[e] = true
+		if _, taken := p.live[e]; e != work.LocalPrefix && !taken && !waiting {
+			p.live[e] = nil
 			return e
 		}
 	}
 }
 
-// resume takes the prefix a client names, if it is parked.
-func (p *prefixes) resume(now time.Time, id []byte, keep time.Duration) ([work.PrefixSize]byte, parked, bool) {
-	var e [work.PrefixSize]byte
-	if len(id) != 2*len(e) || stratum.ParseBytes(e[:], id) != nil {
-		return e, parked{}, false
-	}
+// parsePrefix reads a session id.
+func parsePrefix(id []byte) (e [work.PrefixSize]byte, ok bool) {
+	ok = len(id) == stratum.SessionIDSize && stratum.ParseBytes(e[:], id) == nil
+	return e, ok
+}
+
+// resume takes a prefix, if it is parked. The caller enters who has it.
+func (p *prefixes) resume(now time.Time, e [work.PrefixSize]byte, keep time.Duration) (parked, bool) {
 	was, ok := p.parked[e]
 	if !ok || now.Sub(was.closed) > keep {
-		return e, parked{}, false
+		return parked{}, false
 	}
 	delete(p.parked, e)
-	p.live[e] = true
-	return e, was, true
+	p.live[e] = nil
+	return was, true
 }
 
 // park frees a live prefix and remembers its session; beyond limit an old

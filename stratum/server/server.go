@@ -32,6 +32,9 @@ type Server struct {
 	log    *slog.Logger
 
 	current  atomic.Pointer[template]
+	numbers  atomic.Uint32 // of sessions
+	misuse   misuse
+	twins    twinTable
 	nextJob  atomic.Uint32 // ids start at random: a job of an earlier run is unknown, not mistaken
 	books    *pool.Books
 	solved   *pool.Seen // headers already given to the submitter
@@ -177,18 +180,18 @@ func (s *Server) start(ses *session) {
 
 // leave removes a session and keeps its place for the miner's return.
 func (s *Server) leave(ses *session) {
+	s.mu.Lock() // both, as a place may be taken over at any moment
 	ses.mu.Lock()
-	subscribed, e1, workers := ses.subscribed, ses.extranonce1, ses.workers
-	was := ses.parked(time.Now())
+	workers := ses.workers
+	delete(s.sessions, ses)
+	if ses.subscribed {
+		ses.dropLapsed()
+		s.prefixes.park(ses.extranonce1, ses.parked(time.Now()), s.cfg.ResumeEntries)
+	}
 	ses.mu.Unlock()
+	s.mu.Unlock()
 	for _, w := range workers {
 		s.books.Close(w)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sessions, ses)
-	if subscribed {
-		s.prefixes.park(e1, was, s.cfg.ResumeEntries)
 	}
 }
 

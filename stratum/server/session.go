@@ -55,14 +55,20 @@ type session struct {
 	lastNotify  time.Time
 	accepted    uint64
 	rejected    uint64
+
+	wire
 }
 
 func newSession(srv *Server, conn net.Conn, now time.Time) *session {
-	return &session{
+	halfOpen(conn, 2*time.Minute)
+	s := &session{
 		srv: srv, socket: conn, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
 		drained: make(chan struct{}, 1),
 		vardiff: stratum.NewVardiff(srv.cfg.Difficulty, now),
+		wire:    wire{number: srv.numbers.Add(1), nonce2: usualNonce2},
 	}
+	s.heard.Store(now.UnixNano())
+	return s
 }
 
 // run reads until the connection ends; it returns false when the session goes
@@ -138,9 +144,11 @@ func (s *session) read() error {
 		case err != nil && s.srv.handing.Load() && errors.Is(err, os.ErrDeadlineExceeded):
 			return errHandedOver
 		case errors.Is(err, stratum.ErrLineTooLong):
+			s.srv.misuse.long.Add(1)
 			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeOther, "%v", err))
 			return err
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.srv.misuse.late.Add(1)
 			s.refuse(stratum.Raw("null"), stratum.Errorf(stratum.CodeNotSubscribed,
 				"no mining.subscribe within %v", s.srv.cfg.SubscribeTimeout))
 			return err
@@ -195,18 +203,21 @@ func (s *session) line(line []byte) error {
 	var q stratum.Request
 	if err := stratum.ParseRequest(line, &q); err != nil {
 		s.junk++
+		s.srv.misuse.junk.Add(1)
 		if s.junk == 1 {
 			s.refuse(q.ID, stratum.Errorf(stratum.CodeOther, "cannot read this line: %v", err))
 		}
 		if s.junk >= s.srv.cfg.JunkLines {
+			s.srv.misuse.junkClosed.Add(1)
 			return errors.New("too many unreadable lines")
 		}
 		return nil
 	}
-	if !q.Response {
-		s.dispatch(&q)
+	if q.Response {
+		s.response(&q)
+		return nil
 	}
-	return nil
+	return s.dispatch(&q)
 }
 
 // buf returns the output buffer; what is appended to it goes back by outBuf.
@@ -258,11 +269,13 @@ func (s *session) wants(now time.Time, tpl *template) bool {
 func (s *session) tick(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.police(now)
 	if !s.ready() || s.closing {
 		return
 	}
+	s.grantWish(now)
 	changed := s.working && s.vardiff.Tick(now)
-	if changed || s.working && s.wants(now, s.srv.current.Load()) || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
+	if changed || s.jobDue || s.working && s.wants(now, s.srv.current.Load()) || now.Sub(s.lastNotify) >= s.srv.cfg.RefreshInterval {
 		s.jobDue = true
 		s.write()
 	}
@@ -363,6 +376,9 @@ func (s *session) keep(rest []byte) bool {
 
 // abandon gives a client up that takes no more data.
 func (s *session) abandon(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.srv.misuse.stalled.Add(1)
+	}
 	s.srv.log.Debug("stratum: cannot write", "remote", s.remote, "err", err)
 	_ = s.socket.Close() // the reader ends with it
 	s.mu.Lock()

@@ -10,14 +10,16 @@ import (
 	"qcitycoin.org/qcity/stratum/pool"
 )
 
-// refusal is why a share does not count.
+// refusal is why a share does not count; the sentence for the miner is in the
+// session's why, so that a refused share costs next to no memory.
 type refusal struct {
+	code   stratum.Code // 0: it counts
 	reason pool.Reason
-	err    *stratum.Error
 }
 
-func refuseShare(r pool.Reason, code stratum.Code, format string, args ...any) *refusal {
-	return &refusal{r, stratum.Errorf(code, format, args...)}
+func (s *session) refuseShare(r pool.Reason, code stratum.Code, format string, args ...any) refusal {
+	s.why = fmt.Appendf(s.why[:0], format, args...)
+	return refusal{code, r}
 }
 
 // candidate is a submission that could be assembled into a header.
@@ -29,13 +31,15 @@ type candidate struct {
 	hash   [32]byte
 }
 
-// share answers mining.submit.
-func (s *session) share(id stratum.Raw, params []stratum.Raw) {
-	now := time.Now()
+// share answers mining.submit. An error ends the session.
+func (s *session) share(now time.Time, id stratum.Raw, params []stratum.Raw) error {
 	var c candidate
-	no := s.assemble(&c, params)
+	no := s.assemble(now, &c, params)
 	share := pool.Share{Hash: c.hash, Real: stratum.HashDifficulty(c.hash)}
-	if no == nil {
+	if no.code == 0 {
+		if other := s.srv.twins.meet(&c.sol, s.number); other != 0 {
+			s.twin(other)
+		}
 		// Before any test that could lose a block.
 		if share.Block = s.srv.tryBlock(s, &c); share.Block {
 			share.Difficulty = c.job.aim.difficulty
@@ -43,30 +47,51 @@ func (s *session) share(id stratum.Raw, params []stratum.Raw) {
 			share.Difficulty, no = s.assess(now, &c)
 		}
 	}
-	if no == nil && !s.srv.books.Accept(now, c.worker, share) && !share.Block {
-		no = refuseShare(pool.DuplicateShare, stratum.CodeDuplicate, "duplicate share")
+	if no.code == 0 && !s.srv.books.Accept(now, c.worker, share) && !share.Block {
+		no = s.refuseShare(pool.DuplicateShare, stratum.CodeDuplicate, "duplicate share")
+	}
+	if no.code != 0 {
+		return s.refused(now, id, &c, no)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if no != nil {
-		s.srv.books.Reject(now, c.worker, no.reason)
-		s.rejected++
-		s.outBuf(stratum.AppendError(s.buf(), id, no.err))
-		return
-	}
 	s.accepted++
+	s.ladder = ladder{}
+	s.earn()
 	s.retargeted(s.vardiff.Share(now, share.Difficulty))
 	s.answer(id, "true")
+	if s.agent == "" && s.question == unasked {
+		s.askVersion()
+	}
+	return nil
+}
+
+// refused answers a share that does not count.
+func (s *session) refused(now time.Time, id stratum.Raw, c *candidate, no refusal) error {
+	s.srv.books.Reject(now, c.worker, no.reason)
+	s.mu.Lock()
+	s.rejected++
+	s.outBuf(stratum.AppendError(s.buf(), id, &stratum.Error{Code: no.code, Reason: string(s.why)}))
+	var err error
+	if invalid(no.reason) {
+		err = s.climb(now, no.reason)
+	}
+	patient := s.spend(now)
+	s.mu.Unlock()
+	if err == nil && !patient {
+		err = s.flooded(stratum.Raw("null"))
+	}
+	return err
 }
 
 // assemble reads a submission as the devices send it and computes its hash.
-func (s *session) assemble(c *candidate, params []stratum.Raw) *refusal {
+func (s *session) assemble(now time.Time, c *candidate, params []stratum.Raw) refusal {
 	var few [6][]byte
 	fields := few[:0]
 	for _, p := range params[:min(len(params), len(few))] {
 		text, ok := p.Text()
 		if !ok && len(fields) < 5 {
-			return refuseShare(pool.Malformed, stratum.CodeOther, "parameter %d of mining.submit is not a string", len(fields)+1)
+			return s.refuseShare(pool.Malformed, stratum.CodeOther, "parameter %d of mining.submit is not a string", len(fields)+1)
 		}
 		fields = append(fields, text) // a sixth that is null counts as absent
 	}
@@ -76,10 +101,10 @@ func (s *session) assemble(c *candidate, params []stratum.Raw) *refusal {
 		c.worker = s.worker(fields[0])
 	}
 	if !s.subscribed {
-		return refuseShare(pool.NotSubscribed, stratum.CodeNotSubscribed, "send mining.subscribe before mining.submit")
+		return s.refuseShare(pool.NotSubscribed, stratum.CodeNotSubscribed, "send mining.subscribe before mining.submit")
 	}
 	if len(fields) < 5 {
-		return refuseShare(pool.Malformed, stratum.CodeOther,
+		return s.refuseShare(pool.Malformed, stratum.CodeOther,
 			"mining.submit needs worker, job id, extranonce2, ntime and nonce; there are only %d parameters", len(fields))
 	}
 	var ok bool
@@ -88,23 +113,31 @@ func (s *session) assemble(c *candidate, params []stratum.Raw) *refusal {
 		c.job, ok = s.jobs.find(jobID)
 	}
 	if !ok {
-		return refuseShare(pool.UnknownJob, stratum.CodeStale, "job %.20q is not known on this connection, or too old", fields[1])
+		return s.refuseShare(pool.UnknownJob, stratum.CodeStale, "job %.20q is not known on this connection, or too old", fields[1])
 	}
 	c.mask = work.VersionMask // bits without a negotiation: MiningRigRentals in front of an S21
 	if s.negotiated {
 		c.mask = s.mask
 	}
-	copy(c.sol.Extranonce[:], s.extranonce1[:])
-	return c.complete(fields)
+	prefix := s.prefixOf(jobID)
+	copy(c.sol.Extranonce[:], prefix[:])
+	no := s.complete(c, fields)
+	if no.code == 0 && prefix != s.extranonce1 && s.credit(now, &c.job, c.hash) == 0 {
+		// mining.set_extranonce holds from the next job on, but this device
+		// may have taken it at once.
+		copy(c.sol.Extranonce[:], s.extranonce1[:])
+		c.hash = solutionHash(c.job.tpl.Job, &c.sol)
+	}
+	return no
 }
 
 // complete fills in the fields the miner chose and hashes the header.
-func (c *candidate) complete(fields [][]byte) *refusal {
-	malformed := func(name string, err error) *refusal {
-		return refuseShare(pool.Malformed, stratum.CodeOther, "%s: %v", name, err)
+func (s *session) complete(c *candidate, fields [][]byte) refusal {
+	malformed := func(name string, err error) refusal {
+		return s.refuseShare(pool.Malformed, stratum.CodeOther, "%s: %v", name, err)
 	}
 	var err error
-	if err = stratum.ParseBytes(c.sol.Extranonce[work.PrefixSize:], fields[2]); err != nil {
+	if err = stratum.ParseBytes(c.sol.Extranonce[len(c.sol.Extranonce)-s.nonce2:], fields[2]); err != nil {
 		return malformed("extranonce2", err)
 	}
 	if c.sol.Time, err = stratum.ParseUint32(fields[3]); err != nil {
@@ -118,16 +151,17 @@ func (c *candidate) complete(fields [][]byte) *refusal {
 		if rolled, err = stratum.ParseUint32(fields[5]); err != nil {
 			return malformed("version bits", err)
 		}
+		s.rolls = s.rolls || rolled != 0
 	}
 	job := c.job.tpl.Job
 	c.sol.JobID = job.ID
 	var ok bool
 	if c.sol.Version, ok = rolledVersion(job.Version, rolled); !ok {
-		return refuseShare(pool.BadVersion, stratum.CodeOther,
+		return s.refuseShare(pool.BadVersion, stratum.CodeOther,
 			"version bits %08x touch bits outside %08x, which no block may change; old bmminer firmware does this, update it", rolled, work.VersionMask)
 	}
 	c.hash = solutionHash(job, &c.sol)
-	return nil
+	return refusal{}
 }
 
 // rolledVersion applies the sixth parameter. Because templates leave the
@@ -193,29 +227,32 @@ func reversed(id [32]byte) [32]byte {
 }
 
 // assess decides whether a share that is no block counts, and for how much.
-func (s *session) assess(now time.Time, c *candidate) (float64, *refusal) {
+func (s *session) assess(now time.Time, c *candidate) (float64, refusal) {
 	job := &c.job
 	current := s.srv.current.Load()
 	last := uint64(max(job.ntime, job.tpl.Time)) + uint64(s.srv.cfg.NTimeAhead.Seconds())
 	rolled := c.sol.Version ^ job.tpl.Version
 	switch {
 	case c.worker == nil:
-		return 0, refuseShare(pool.Unauthorized, stratum.CodeUnauthorized, "this worker is not authorized on this connection, send mining.authorize first")
+		return 0, s.refuseShare(pool.Unauthorized, stratum.CodeUnauthorized, "this worker is not authorized on this connection, send mining.authorize first")
 	case current == nil || current.PrevBlock != job.tpl.PrevBlock:
-		return 0, refuseShare(pool.StaleShare, stratum.CodeStale, "stale: the block after this job's parent (height %d) is already found", job.tpl.Height)
+		return 0, s.refuseShare(pool.StaleShare, stratum.CodeStale, "stale: the block after this job's parent (height %d) is already found", job.tpl.Height)
 	case c.sol.Time < job.tpl.MinTime:
-		return 0, refuseShare(pool.BadTime, stratum.CodeOther, "ntime %08x is before %08x, the earliest the chain accepts", c.sol.Time, job.tpl.MinTime)
+		return 0, s.refuseShare(pool.BadTime, stratum.CodeOther, "ntime %08x is before %08x, the earliest the chain accepts", c.sol.Time, job.tpl.MinTime)
 	case uint64(c.sol.Time) > last:
-		return 0, refuseShare(pool.BadTime, stratum.CodeOther, "ntime %08x is more than %v ahead of the job", c.sol.Time, s.srv.cfg.NTimeAhead)
+		return 0, s.refuseShare(pool.BadTime, stratum.CodeOther, "ntime %08x is more than %v ahead of the job", c.sol.Time, s.srv.cfg.NTimeAhead)
 	case rolled&^c.mask != 0:
-		return 0, refuseShare(pool.BadVersion, stratum.CodeOther, "version bits %08x are outside the granted mask %08x", rolled, c.mask)
+		return 0, s.refuseShare(pool.BadVersion, stratum.CodeOther, "version bits %08x are outside the granted mask %08x", rolled, c.mask)
 	}
 	s.mu.Lock()
 	credit := s.credit(now, job, c.hash)
 	s.mu.Unlock()
 	if credit == 0 {
-		return 0, refuseShare(pool.LowDifficulty, stratum.CodeLowDifficulty, "low difficulty share: %s of %s",
-			stratum.AppendDifficulty(nil, stratum.HashDifficulty(c.hash)), stratum.AppendDifficulty(nil, job.aim.difficulty))
+		s.why = append(s.why[:0], "low difficulty share: "...)
+		s.why = stratum.AppendDifficulty(s.why, stratum.HashDifficulty(c.hash))
+		s.why = append(s.why, " of "...)
+		s.why = stratum.AppendDifficulty(s.why, job.aim.difficulty)
+		return 0, refusal{stratum.CodeLowDifficulty, pool.LowDifficulty}
 	}
-	return credit, nil
+	return credit, refusal{}
 }

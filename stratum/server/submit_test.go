@@ -24,6 +24,7 @@ func newBench(t testing.TB, blockTarget work.Target) *bench {
 	r := &rig{t: t, ln: newPipeListener(), feed: work.NewFeed(), chain: &chain{jobs: map[uint64]*work.Job{}}}
 	cfg := easyConfig()
 	cfg.Difficulty.Max = startDifficulty
+	cfg.FloodBurst = 1 << 30
 	srv, err := New(cfg, pool.New(time.Now(), pool.Config{}), r.ln, r.feed, r.chain, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -35,10 +36,11 @@ func newBench(t testing.TB, blockTarget work.Target) *bench {
 	here, there := net.Pipe()
 	t.Cleanup(func() { _ = here.Close(); _ = there.Close() })
 	b := &bench{ses: newSession(srv, there, time.Now()), c: &client{t: t}}
-	b.request(`{"id":1,"method":"mining.subscribe","params":[]}`)
+	b.request(`{"id":1,"method":"mining.subscribe","params":["bench"]}`)
 	b.request(`{"id":2,"method":"mining.authorize","params":["w"]}`)
 	b.ses.mu.Lock()
 	defer b.ses.mu.Unlock()
+	b.c.e1, b.c.size2 = fmt.Sprintf("%x", b.ses.extranonce1), 8
 	b.ses.compose(time.Now())
 	for line := range strings.Lines(string(*b.ses.out)) {
 		var m message
@@ -49,7 +51,6 @@ func newBench(t testing.TB, blockTarget work.Target) *bench {
 			b.c.take(m)
 		}
 	}
-	b.c.e1 = fmt.Sprintf("%x", b.ses.extranonce1)
 	*b.ses.out = (*b.ses.out)[:0]
 	return b
 }
@@ -81,6 +82,7 @@ func FuzzSubmit(f *testing.F) {
 			t.Skip()
 		}
 		before := b.ses.srv.Stats().Total
+		b.ses.ladder = ladder{} // it is one session for all the inputs
 		if err := b.request(`{"id":"f","method":"mining.submit","params":` + params + `}`); err != nil {
 			t.Skip() // too deeply nested, and often enough to be closed
 		}
