@@ -159,6 +159,8 @@ func TestFoundBlockIsToldFirst(t *testing.T) {
 		}
 		w.store.SetFail(func(call string) (bool, bool) {
 			if call == "Commit" {
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				order = append(order, fmt.Sprint("commit", w.heard[r.Block.Header.ID()]))
 			}
 			return false, false
@@ -169,9 +171,11 @@ func TestFoundBlockIsToldFirst(t *testing.T) {
 			}
 		}
 		want := []string{"remove0", "create0", "write0", "sync0", "rename0", "syncdir0", "commit1"}
+		w.mu.Lock()
 		if fmt.Sprint(order) != fmt.Sprint(want) {
 			t.Errorf("order %v, want %v", order, want)
 		}
+		w.mu.Unlock()
 		pass(2 * time.Second)
 		p.end()
 		if w.heard[r.Block.Header.ID()] != 1 || w.open() != 0 {

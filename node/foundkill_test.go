@@ -118,8 +118,8 @@ func TestKillFinder(t *testing.T) {
 		rounds int
 		want   []node.BlockStatus
 	}{
-		"mined":    {false, 20, []node.BlockStatus{node.BlockOnChain, node.BlockStale}},
-		"fallback": {true, 3, []node.BlockStatus{node.BlockHeld}},
+		"mined":    {false, 12, []node.BlockStatus{node.BlockOnChain, node.BlockStale}},
+		"fallback": {true, 2, []node.BlockStatus{node.BlockHeld}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			genesis := uint32(time.Now().Unix()) - 9*60

@@ -44,6 +44,13 @@ func (c *faultyChain) set(change func()) {
 	c.changed = make(chan struct{})
 }
 
+// seen returns how many blocks were offered.
+func (c *faultyChain) seen() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offers
+}
+
 func (c *faultyChain) Offer(b *types.Block) (work.Outcome, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,6 +128,28 @@ type rig struct {
 	mu      sync.Mutex
 	heard   []Record
 	hearErr error
+	fault   func(durabletest.Op) *durabletest.Fault // of the disk; nil: it works
+}
+
+// fail makes the disk fail, or with nil work again.
+func (r *rig) fail(fault func(durabletest.Op) *durabletest.Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = fault
+}
+
+// faulty returns a disk that fails when r says so.
+func (r *rig) faulty(disk *durabletest.FS) *durabletest.FS {
+	disk.Fault = func(op durabletest.Op, _ string) *durabletest.Fault {
+		r.mu.Lock()
+		fault := r.fault
+		r.mu.Unlock()
+		if fault == nil {
+			return nil
+		}
+		return fault(op)
+	}
+	return disk
 }
 
 func (r *rig) hear(rec Record) error {
@@ -156,7 +185,8 @@ func (r *rig) start() {
 func bubble(t *testing.T, test func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, disk: durabletest.New(), chain: newFaultyChain()}
+		r := &rig{t: t, chain: newFaultyChain()}
+		r.disk = r.faulty(durabletest.New())
 		r.start()
 		test(r)
 	})
@@ -206,17 +236,17 @@ func TestDiskFails(t *testing.T) {
 			}
 			t.Run(fmt.Sprint(op, " ", name), func(t *testing.T) {
 				bubble(t, func(r *rig) {
-					r.chain.err = ErrNotNow // so that the record stays
-					r.disk.Fault = func(o durabletest.Op, _ string) *durabletest.Fault {
+					r.chain.set(func() { r.chain.err = ErrNotNow }) // so that the record stays
+					r.fail(func(o durabletest.Op) *durabletest.Fault {
 						if o == op {
 							return &fault
 						}
 						return nil
-					}
+					})
 					r.submit(1, work.Held)
 					r.submit(2, work.Held)
-					if r.chain.offers != 2 || len(r.heard) != 2 {
-						t.Errorf("%d offers, books heard %d times", r.chain.offers, len(r.heard))
+					if r.chain.seen() != 2 || len(r.heard) != 2 {
+						t.Errorf("%d offers, books heard %d times", r.chain.seen(), len(r.heard))
 					}
 					if n := r.log.with("ERROR", "not journaled", "Free disk space, or look after the disk"); n != 2 {
 						t.Errorf("%d lines on two blocks: %q", n, r.log.list)
@@ -225,7 +255,7 @@ func TestDiskFails(t *testing.T) {
 					if n := r.log.with("ERROR", "journaled"); n != 2 {
 						t.Errorf("%d lines on two blocks: %q", n, r.log.list)
 					}
-					r.disk.Fault = nil
+					r.fail(nil)
 					r.pass(2 * time.Second)
 					if n := len(r.onDisk()); n != 2 || r.log.with("can be written again") != 1 {
 						t.Errorf("%d records once the disk works, want 2; logged %q", n, r.log.list)
@@ -245,11 +275,11 @@ func TestDiskFails(t *testing.T) {
 // and over a restart, too.
 func TestChainFails(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.chain.err = fmt.Errorf("%w: disk full", ErrNotNow)
+		r.chain.set(func() { r.chain.err = fmt.Errorf("%w: disk full", ErrNotNow) })
 		r.submit(1, work.Held)
 		r.pass(10 * time.Second)
-		if n := r.log.with("ERROR", "cannot take a found block now"); n != 1 || r.Len() != 1 || r.chain.offers < 5 {
-			t.Errorf("%d lines, %d records, %d offers", n, r.Len(), r.chain.offers)
+		if n := r.log.with("ERROR", "cannot take a found block now"); n != 1 || r.Len() != 1 || r.chain.seen() < 5 {
+			t.Errorf("%d lines, %d records, %d offers", n, r.Len(), r.chain.seen())
 		}
 		r.disk = r.disk.Kill()
 		r.start()
@@ -283,7 +313,7 @@ func TestFateDecides(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(r *rig) {
-				r.chain.err = ErrNotNow
+				r.chain.set(func() { r.chain.err = ErrNotNow })
 				if _, err := r.Submit(record(1)); err != nil {
 					t.Error(err)
 				}
@@ -306,7 +336,7 @@ func TestFateDecides(t *testing.T) {
 func TestRefusedAtOnce(t *testing.T) {
 	bubble(t, func(r *rig) {
 		bad := errors.New("some rule")
-		r.chain.err = bad
+		r.chain.set(func() { r.chain.err = bad })
 		if outcome, err := r.Submit(record(1)); outcome != work.Rejected || !errors.Is(err, bad) || r.Len() != 0 {
 			t.Errorf("%v, %v, %d open", outcome, err, r.Len())
 		}
@@ -316,7 +346,9 @@ func TestRefusedAtOnce(t *testing.T) {
 // TestBooksFail: a record is not closed before the books have taken it.
 func TestBooksFail(t *testing.T) {
 	bubble(t, func(r *rig) {
+		r.mu.Lock()
 		r.hearErr = errors.New("no space")
+		r.mu.Unlock()
 		r.submit(1, work.Accepted)
 		r.pass(20 * time.Second)
 		if r.Len() != 1 || len(r.onDisk()) != 1 || r.log.with("ERROR", "books did not take") != 1 {
@@ -335,7 +367,7 @@ func TestBooksFail(t *testing.T) {
 // TestPlaceCannotBeRead: a chain whose index cannot be read decides nothing.
 func TestPlaceCannotBeRead(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.chain.placing = errors.New("disk on fire")
+		r.chain.set(func() { r.chain.placing = errors.New("disk on fire") })
 		r.submit(1, work.Accepted)
 		r.pass(5 * time.Second)
 		if r.Len() != 1 {
@@ -353,7 +385,7 @@ func TestPlaceCannotBeRead(t *testing.T) {
 // record of it, and the books hear of it once.
 func TestSameBlockManyTimes(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.chain.err = ErrNotNow
+		r.chain.set(func() { r.chain.err = ErrNotNow })
 		var wg sync.WaitGroup
 		for i := range 40 {
 			wg.Go(func() {
@@ -401,7 +433,7 @@ func TestJournalStaysSmall(t *testing.T) {
 func TestWritesAreShared(t *testing.T) {
 	bubble(t, func(r *rig) {
 		writes, writing, gate := 0, make(chan struct{}), make(chan struct{})
-		r.disk.Fault = func(op durabletest.Op, _ string) *durabletest.Fault {
+		r.fail(func(op durabletest.Op) *durabletest.Fault {
 			if op == durabletest.Write {
 				if writes++; writes == 1 {
 					close(writing)
@@ -409,7 +441,7 @@ func TestWritesAreShared(t *testing.T) {
 				}
 			}
 			return nil
-		}
+		})
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() { r.submit(i, work.Accepted) })

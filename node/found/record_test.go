@@ -86,7 +86,7 @@ func TestDamagedFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(r *rig) {
-				r.chain.err = ErrNotNow
+				r.chain.set(func() { r.chain.err = ErrNotNow })
 				r.disk = durabletest.New()
 				r.disk.SetContent("j", tc.data)
 				r.start()
