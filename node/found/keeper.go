@@ -27,6 +27,9 @@ const (
 	Invalid              // it, or one it builds on, breaks a rule
 )
 
+// Stored reports whether the chain has the block on its disk.
+func (p Place) Stored() bool { return p == Waiting || p == Best || p == Beaten }
+
 // ErrNotNow marks an error of Offer that says nothing final about the block.
 var ErrNotNow = errors.New("the chain cannot take this block now")
 
@@ -455,6 +458,13 @@ func (k *Keeper) Has(id types.Hash) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.open[id] != nil
+}
+
+// Len returns how many records are open.
+func (k *Keeper) Len() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.open)
 }
 
 // Refusal returns why the chain refused a block lately.

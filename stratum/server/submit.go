@@ -33,13 +33,21 @@ type candidate struct {
 
 // share answers mining.submit. An error ends the session.
 func (s *session) share(now time.Time, id stratum.Raw, params []stratum.Raw) error {
+	other, err := s.judge(now, id, params)
+	if other != 0 {
+		s.twin(other)
+	}
+	return err
+}
+
+// judge does share's work; other is the number of a session that has submitted
+// the same before, or 0.
+func (s *session) judge(now time.Time, id stratum.Raw, params []stratum.Raw) (other uint32, err error) {
 	var c candidate
 	no := s.assemble(now, &c, params)
 	share := pool.Share{Hash: c.hash, Real: stratum.HashDifficulty(c.hash)}
 	if no.code == 0 {
-		if other := s.srv.twins.meet(&c.sol, s.number); other != 0 {
-			s.twin(other)
-		}
+		other = s.srv.twins.meet(&c.sol, s.number)
 		// Before any test that could lose a block.
 		if share.Block = s.srv.tryBlock(s, &c); share.Block {
 			share.Difficulty = c.job.aim.difficulty
@@ -51,7 +59,7 @@ func (s *session) share(now time.Time, id stratum.Raw, params []stratum.Raw) err
 		no = s.refuseShare(pool.DuplicateShare, stratum.CodeDuplicate, "duplicate share")
 	}
 	if no.code != 0 {
-		return s.refused(now, id, &c, no)
+		return other, s.refused(now, id, &c, no)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +71,7 @@ func (s *session) share(now time.Time, id stratum.Raw, params []stratum.Raw) err
 	if s.agent == "" && s.question == unasked {
 		s.askVersion()
 	}
-	return nil
+	return other, nil
 }
 
 // refused answers a share that does not count.

@@ -55,6 +55,13 @@ func newBench(t testing.TB, blockTarget work.Target) *bench {
 	return b
 }
 
+// second is another session of the same server, which has said nothing yet.
+func (b *bench) second(t testing.TB) *session {
+	here, there := net.Pipe()
+	t.Cleanup(func() { _ = here.Close(); _ = there.Close() })
+	return newSession(b.ses.srv, there, time.Now())
+}
+
 // request handles one line and returns everything the session answers.
 func (b *bench) request(line string) error { return b.ses.line([]byte(line)) }
 
