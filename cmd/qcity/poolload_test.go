@@ -154,7 +154,7 @@ lost        connections that had a job
             1 closed by the pool
 odd         1 lines that are no Stratum, 2 answers to nothing, 3 requests to reconnect
 memory      0.0 MB before, 0.0 MB after the storm, 0.0 MB at the end: 0.0 KB for each connection
-CPU         pool 5 ms in the storm, then 0.50 cores
+CPU         pool 5 ms in the storm, then 0.50 cores: 12.5 µs for each job on a new tip
 this tool   1 ms in the storm, then 0.10 cores; epoll, kernel's clock
 note: a note
 `

@@ -322,7 +322,7 @@ func TestResultJSON(t *testing.T) {
 		Stalled:    &Stalled{Connections: 10, Closed: 2, ClosedAfter: p, Reasons: map[string]int{"reset by the pool": 2}, Queued: &Queued{8, 1000, 2000}},
 		Shares:     &Shares{Seconds: 20, Sent: 12, Answered: 11, Accepted: 10, Rejected: []Rejected{{21, "stale", 1}}, PerSecond: 0.6, PerCPUSecond: &perCPU, Latency: p},
 		Lost:       map[string]int{"closed by the pool": 1}, Junk: 1, Stray: 2, Reconnects: 3,
-		Pool:  &PoolUsage{PIDs: []int{42}, RSSBefore: 1, RSSAfter: 2, RSSEnd: 3, BytesPerConnection: 4, StormCPUMs: 5, HoldCPUMs: 6, HoldCores: 0.5},
+		Pool:  &PoolUsage{PIDs: []int{42}, RSSBefore: 1, RSSAfter: 2, RSSEnd: 3, BytesPerConnection: 4, StormCPUMs: 5, HoldCPUMs: 6, HoldCores: 0.5, JobCPUMicros: 12.5},
 		Tool:  ToolUsage{StormCPUMs: 1, HoldCPUMs: 2, HoldCores: 0.1, Lag: &p, Blurred: 1},
 		Notes: []string{"a note"},
 	}

@@ -133,6 +133,10 @@ type PoolUsage struct {
 	StormCPUMs         float64 `json:"stormCPUMs"`
 	HoldCPUMs          float64 `json:"holdCPUMs"`
 	HoldCores          float64 `json:"holdCores"` // average
+	// JobCPUMicros is the CPU time after the storm by the jobs on new tips that
+	// arrived, in microseconds; 0 with shares. Unlike times of arrival it hardly
+	// depends on what else the machine does.
+	JobCPUMicros float64 `json:"jobCPUMicros"`
 }
 
 // ToolUsage is what this tool used. On one machine it takes this from the pool.

@@ -288,6 +288,9 @@ func (r *run) fill(res *Result, u *meter, ended int64) {
 	if r.cfg.Duration > 0 {
 		seconds = float64(ended-r.holdStart.Load()) / 1e9
 	}
+	if r.cfg.Shares.any() {
+		res.Shares = &sh
+	}
 	u.fill(res, len(waits), seconds)
 	res.Tool.Blurred = blurred
 	if lag.n > 0 {
@@ -296,7 +299,6 @@ func (r *run) fill(res *Result, u *meter, ended int64) {
 	}
 	if r.cfg.Shares.any() {
 		sh.fill(&answers, rejects, seconds, res.Pool)
-		res.Shares = &sh
 	}
 }
 

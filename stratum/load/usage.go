@@ -40,6 +40,9 @@ func (m *meter) fill(res *Result, holding int, seconds float64) {
 	if seconds > 0 {
 		p.HoldCores = round3(p.HoldCPUMs / 1000 / seconds)
 	}
+	if jobs := reached(res.Broadcasts.List); jobs > 0 && res.Shares == nil {
+		p.JobCPUMicros = round1(1000 * p.HoldCPUMs / float64(jobs))
+	}
 	res.Pool = p
 }
 
