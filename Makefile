@@ -20,7 +20,7 @@ CUTS      ?= 1000
 # only become slow.
 RACE = /(internal/durable|node|node/(chain|store|mempool|template|p2p|syncer|rpc|simulate|issuer.*)|signer.*|stratum.*|miner|miner/(probe|work)|firmware-api|cmd/.*)$$
 
-INTEROP = internal/interop/bitcoinjs
+INTEROP = internal/interop/bitcoinjs internal/interop/stratumclient
 
 .NOTPARALLEL:
 .PHONY: help run test build deps deps-test lint fmt vet imports staticcheck vuln unit bench kill kill-signer power-signer nemesis model fuzz clean
@@ -63,7 +63,7 @@ staticcheck:
 vuln: ## known vulnerabilities in what the code calls
 	@GO="$(GO)" scripts/vuln
 
-unit: $(if $(wildcard $(INTEROP)/package-lock.json),$(INTEROP)/node_modules/.package-lock.json)
+unit: $(foreach i,$(INTEROP),$(if $(wildcard $i/package-lock.json),$i/node_modules/.package-lock.json))
 	@all=$$($(GO) list ./...) || exit 1; \
 	race=$$(echo "$$all" | grep -E '$(RACE)'); rest=$$(echo "$$all" | grep -vE '$(RACE)'); \
 	set -ex; \
@@ -72,8 +72,8 @@ unit: $(if $(wildcard $(INTEROP)/package-lock.json),$(INTEROP)/node_modules/.pac
 	$(GO) test -C $(ETCD) $(TESTFLAGS) ./...
 
 # npm writes this file last, so it is newer than the lock file it obeyed.
-$(INTEROP)/node_modules/.package-lock.json: $(INTEROP)/package-lock.json
-	cd $(INTEROP) && npm ci --no-audit --no-fund && touch node_modules/.package-lock.json
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund && touch node_modules/.package-lock.json
 
 bench: ## all benchmarks (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
@@ -105,4 +105,4 @@ fuzz: ## every fuzz target for FUZZTIME each (make test runs their seeds only)
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean: ## remove what make built (never ./devnet: it holds keys and a chain)
-	rm -rf bin $(INTEROP)/node_modules
+	rm -rf bin $(INTEROP:%=%/node_modules)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/url"
 	"os"
@@ -88,54 +87,25 @@ type Stratum struct {
 	MaxDifficulty float64 `toml:"max_difficulty"`
 	// MaxSessions bounds the connections.
 	MaxSessions int `toml:"max_sessions"`
+	// TLS says whether the port serves TLS besides plain connections and WebSocket,
+	// all on one address (docs/stratum-port.md): "auto" or "off".
+	TLS string `toml:"tls"`
+	// Cert and Key are PEM files of a certificate chain and its private key; they
+	// may be one file, and are read again when they change. Empty: a certificate that
+	// this box makes for itself, stratum-tls.pem in the data folder.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
 	// MaxCoinbase is the size, in bytes, that no coinbase transaction passes, 128 to
 	// 16384. All devices take 220, which is four payouts; docs/found.md says which stop
 	// mining above what.
 	MaxCoinbase int `toml:"max_coinbase"`
 }
 
-// Pool says what the port's miners get, and how long their shares are kept. The
-// books lie in the folder pool of the data directory (docs/pool.md).
-type Pool struct {
-	// Rewards divides what found blocks earn: "own" (all is payout's), "solo" (the
-	// finder's), "proportional" (by the work since the last block found) or "pplns"
-	// (by the last work done). An account is the part of a worker's name before the
-	// first dot; one that is no address of the network mines for payout.
-	Rewards string `toml:"rewards"`
-	// Fee is what payout keeps of each reward, in basis points: 100 is one percent.
-	// "own" has none.
-	Fee int64 `toml:"fee"`
-	// PPLNSFactor says how much of the last work counts with "pplns", in units of the
-	// work that a block takes on average; three decimals count.
-	PPLNSFactor float64 `toml:"pplns_factor"`
-	// MinPayout is the smallest amount paid in a coinbase, in base units (10^-8). What
-	// is below is kept for the account until it is more.
-	MinPayout int64 `toml:"min_payout"`
-	// RetentionDays is how long single shares are kept. Sums and balances are kept
-	// for good.
-	RetentionDays int `toml:"retention_days"`
-	// MaxMiB bounds the journal of shares; beyond it the oldest go earlier.
-	MaxMiB int `toml:"max_mib"`
-}
-
-// Factor is PPLNSFactor in thousandths.
-func (p *Pool) Factor() uint64 { return uint64(math.Round(p.PPLNSFactor * 1000)) }
-
-// rules are what must hold of it.
-func (p *Pool) rules() []rule {
-	known := slices.Contains([]string{"own", "solo", "proportional", "pplns"}, p.Rewards)
-	return []rule{
-		{toml.Key{"pool", "rewards"}, known, "want \"own\", \"solo\", \"proportional\" or \"pplns\""},
-		{toml.Key{"pool", "fee"}, p.Fee >= 0 && p.Fee <= 10_000, "want 0 to 10000 basis points; 100 is one percent"},
-		{toml.Key{"pool", "pplns_factor"}, p.PPLNSFactor >= 0.1 && p.PPLNSFactor <= 100, "want 0.1 to 100"},
-		{toml.Key{"pool", "min_payout"}, p.MinPayout >= 1000 && p.MinPayout <= 1e15, "want 1000 to 10^15 base units"},
-		{toml.Key{"pool", "retention_days"}, p.RetentionDays >= 1 && p.RetentionDays <= 3650, "want 1 to 3650 days"},
-		{toml.Key{"pool", "max_mib"}, p.MaxMiB >= 256 && p.MaxMiB <= 1<<22, "want 256 to 4194304 MiB"},
-	}
-}
-
-// PoolDir is the folder of the pool's books.
-func (c *Config) PoolDir() string { return filepath.Join(c.Path(c.Data), "pool") }
+// Values of Stratum.TLS.
+const (
+	TLSAuto = "auto"
+	TLSOff  = "off"
+)
 
 // Signer says how node and signer daemon meet and which keys the daemon holds.
 // On one machine they meet at a Unix socket (socket). Otherwise the daemon dials
@@ -275,7 +245,7 @@ func Default() Config {
 		Stratum: Stratum{
 			Listen: "127.0.0.1:3333", StartDifficulty: 1,
 			MinDifficulty: 1.0 / (1 << 24), MaxDifficulty: 1 << 50, MaxSessions: 10_000,
-			MaxCoinbase: 220,
+			MaxCoinbase: 220, TLS: TLSAuto,
 		},
 		Pool:   Pool{Rewards: "own", PPLNSFactor: 2, MinPayout: 1_000_000, RetentionDays: 7, MaxMiB: 4096},
 		Signer: Signer{StartupWait: true},
@@ -364,6 +334,8 @@ func (c *Config) check(file string) error {
 		{toml.Key{"signer", "cluster", "prefix"}, c.Signer.Cluster.Prefix == "" || path.IsAbs(c.Signer.Cluster.Prefix) && path.Clean(c.Signer.Cluster.Prefix) == c.Signer.Cluster.Prefix && c.Signer.Cluster.Prefix != "/", "want /name/…/name, or \"\" for /qcity/signer"},
 		{toml.Key{"stratum", "min_difficulty"}, c.Stratum.MinDifficulty > 0, "want more than 0"},
 		{toml.Key{"stratum", "start_difficulty"}, c.Stratum.StartDifficulty >= c.Stratum.MinDifficulty && c.Stratum.StartDifficulty <= c.Stratum.MaxDifficulty, "want a value between min_difficulty and max_difficulty"},
+		{toml.Key{"stratum", "tls"}, c.Stratum.TLS == TLSAuto || c.Stratum.TLS == TLSOff, "want \"auto\" or \"off\""},
+		{toml.Key{"stratum", "cert"}, (c.Stratum.Cert == "") == (c.Stratum.Key == ""), "want cert and key, or neither: then this box makes a certificate for itself"},
 		{toml.Key{"stratum", "max_sessions"}, c.Stratum.MaxSessions >= 1, "want at least 1"},
 		{toml.Key{"stratum", "max_coinbase"}, c.Stratum.MaxCoinbase >= 128 && c.Stratum.MaxCoinbase <= 16_384, "want 128 to 16384 bytes; above 220 some devices stop mining"},
 	}

@@ -116,6 +116,13 @@ var hard = work.TargetFromDifficulty(1 << 40)
 
 // publish gives the server a job on parent number `parent`.
 func (r *rig) publish(parent byte, target work.Target) *work.Job {
+	job := r.job(parent, target)
+	r.feed.Publish(job)
+	return job
+}
+
+// job makes a job that the chain knows.
+func (r *rig) job(parent byte, target work.Target) *work.Job {
 	r.jobs++
 	now := uint32(time.Now().Unix())
 	job := &work.Job{
@@ -126,7 +133,6 @@ func (r *rig) publish(parent byte, target work.Target) *work.Job {
 	r.chain.mu.Lock()
 	r.chain.jobs[job.ID] = job
 	r.chain.mu.Unlock()
-	r.feed.Publish(job)
 	return job
 }
 

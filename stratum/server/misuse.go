@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"qcitycoin.org/qcity/stratum"
-	"qcitycoin.org/qcity/stratum/port"
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/port"
 )
 
 // misuse counts what the rules below did, since the start.

@@ -1,95 +1,96 @@
 package server
 
 import (
-	"bufio"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
-// pattern turns an expected line into a regular expression.
-func pattern(line string) *regexp.Regexp {
-	p := regexp.QuoteMeta(line)
-	for name, expr := range map[string]string{
-		`\$E1`: `[0-9a-f]{8}`, `\$JOB`: `[0-9a-f]{1,8}`, `\$PREV`: `[0-9a-f]{64}`, `\$HASH`: `[0-9a-f]{64}`, `\$TIME`: `[0-9a-f]{8}`,
-	} {
-		p = strings.ReplaceAll(p, name, expr)
-	}
-	return regexp.MustCompile("^" + p + "$")
-}
+// notHere are the rows of the list of device quirks that do not concern a V1
+// server; testdata/README.md says why.
+var notHere = []int{30, 40, 41, 42, 43}
 
-// TestTranscripts replays what devices say (lines with >) and compares every
-// byte that comes back (lines with <, $NAME standing for a value that differs
-// each time) up to the moment the server has nothing more to say. Each file
-// belongs to one row of the list of device quirks that its first line names.
+// TestTranscripts replays the conversations in testdata, which its README.md
+// explains: what devices say, and every byte that must come back.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 10 {
-		t.Fatalf("transcripts: %v, %v", files, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[int]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, err := strconv.Atoi(filepath.Base(file)[:2])
+		if err != nil {
+			t.Fatalf("%s: a transcript's name begins with the row of its quirk", file)
+		}
+		rows[row] = true
+		lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+		if !regexp.MustCompile(`^# Row ` + strconv.Itoa(row) + `: .+; .+ \(.+\)\.$`).MatchString(lines[0]) {
+			t.Errorf("%s begins with %q, not with its row, the devices and the source", file, lines[0])
+		}
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { replay(t, lines) })
+		})
+	}
+	for row := 1; row <= 43; row++ {
+		if rows[row] == slices.Contains(notHere, row) {
+			t.Errorf("row %d: transcript %v", row, rows[row])
+		}
+	}
+}
+
+// transcripts returns every conversation's text.
+func transcripts(t testing.TB) (texts []string) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { replay(t, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")) })
-		})
+		texts = append(texts, string(text))
 	}
+	return texts
 }
 
-func replay(t *testing.T, script []string) {
-	r := startRig(t, easyConfig())
-	defer r.stop()
-	r.publish(1, hard)
-	conn := r.dial()
-	in := bufio.NewReader(conn)
-	quiet := func() { // at this point the server must have said all it has to say
-		_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-		if rest, _ := io.ReadAll(in); len(rest) > 0 {
-			t.Errorf("the server also said %q", rest)
+// pattern turns an expected line into a regular expression. $JOB and the like
+// stand for a value that differs each time; $JOBa, with a small letter, is the
+// same value wherever it stands.
+func (p *play) pattern(line string) *regexp.Regexp {
+	expr := regexp.QuoteMeta(p.fill(line))
+	expr = placeholder.ReplaceAllStringFunc(expr, func(name string) string {
+		m := placeholder.FindStringSubmatch(name)
+		value := map[string]string{
+			"E1": `[0-9a-f]{8}(?:00000000)?`, "JOB": `[0-9a-f]{1,8}`, "PREV": `[0-9a-f]{64}`, "HASH": `[0-9a-f]{64}`, "TIME": `[0-9a-f]{8}`,
+			"WORK": `"[0-9a-f]{64}","[0-9a-f]+","[0-9a-f]+",\[[^\]]*\],"20000000","1d00ffff"`,
+		}[m[1]]
+		if m[2] != "" {
+			return "(?P<" + m[1] + m[2] + ">" + value + ")"
 		}
-		_ = conn.SetReadDeadline(time.Time{})
-	}
-	burst := ""
-	flush := func() {
-		if burst != "" {
-			if _, err := io.WriteString(conn, burst); err != nil {
-				t.Fatalf("send: %v", err)
-			}
-			burst = ""
+		return value
+	})
+	return regexp.MustCompile("^" + expr + "$")
+}
+
+var placeholder = regexp.MustCompile(`\\?\$(E1|JOB|PREV|HASH|TIME|WORK)([a-z]?)`)
+
+// fill puts in the values that have a name already.
+func (p *play) fill(line string) string {
+	return placeholder.ReplaceAllStringFunc(line, func(name string) string {
+		if v, ok := p.named[strings.TrimLeft(name, `\$`)]; ok {
+			return v
 		}
-	}
-	for i, line := range script {
-		switch {
-		case strings.HasPrefix(line, "#"):
-		case strings.HasPrefix(line, "> "):
-			if i > 0 && strings.HasPrefix(script[i-1], "< ") {
-				quiet()
-			}
-			burst += line[2:] + "\n"
-		case strings.HasPrefix(line, ">hex "):
-			burst += string(unhex(t, line[5:]))
-		case strings.HasPrefix(line, "< "):
-			flush()
-			got, err := in.ReadString('\n')
-			if got = strings.TrimRight(got, "\r\n"); err != nil || !pattern(line[2:]).MatchString(got) {
-				t.Fatalf("line %d: server said %q (%v)\nwant %q", i+1, got, err, line[2:])
-			}
-		case line == "closed":
-			flush()
-			if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 {
-				t.Errorf("instead of closing, the server said %q, %v", rest, err)
-			}
-			return
-		default:
-			t.Fatalf("line %d of the transcript: %q", i+1, line)
-		}
-	}
-	quiet()
+		return name
+	})
 }
