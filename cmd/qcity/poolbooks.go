@@ -15,6 +15,7 @@ import (
 
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/pool/reward"
 )
 
 // poolQuery is what the flags of the commands that read the books ask for.
@@ -63,6 +64,20 @@ func (q *poolQuery) dir() (string, error) {
 		return "", err
 	}
 	return c.PoolDir(), nil
+}
+
+// poolConfig is what [pool] says, as the books take it.
+func poolConfig(c *configs.Config) (pool.Config, error) {
+	mode, err := reward.ParseMode(c.Pool.Rewards)
+	if err != nil {
+		return pool.Config{}, fmt.Errorf("pool.rewards: %w", err)
+	}
+	return pool.Config{
+		Dir:       c.PoolDir(),
+		Rules:     reward.Rules{Mode: mode, Fee: c.Pool.Fee, Factor: c.Pool.Factor(), MinPayout: c.Pool.MinPayout},
+		Retention: time.Duration(c.Pool.RetentionDays) * 24 * time.Hour,
+		MaxBytes:  int64(c.Pool.MaxMiB) << 20,
+	}, nil
 }
 
 func noBooks(err error) error {

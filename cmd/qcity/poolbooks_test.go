@@ -14,25 +14,25 @@ import (
 	"qcitycoin.org/qcity/configs"
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum/pool"
-	"qcitycoin.org/qcity/stratum/pool/reward"
 )
 
 // poolBox is a configuration with books that are open, as those of a running box.
 func poolBox(t *testing.T) (config string, b *pool.Books) {
 	t.Helper()
 	config = filepath.Join(t.TempDir(), configs.FileName)
-	if err := os.WriteFile(config, []byte("data = \"data\"\n[pool]\nrewards = \"proportional\"\nfee = 100\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("data = \"data\"\n[pool]\nrewards = \"proportional\"\nfee = 100\nmin_payout = 1000\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c, err := configs.Load(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err = pool.Open(time.Now(), pool.Config{
-		Dir: c.PoolDir(), Rules: reward.Rules{Mode: reward.Proportional, Fee: c.Pool.Fee, Factor: c.Pool.Factor(), MinPayout: 100},
-		Payable: func(a string) bool { return strings.HasPrefix(a, "addr") },
-	})
+	books, err := poolConfig(&c)
 	if err != nil {
+		t.Fatal(err)
+	}
+	books.Payable = func(a string) bool { return strings.HasPrefix(a, "addr") }
+	if b, err = pool.Open(time.Now(), books); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
