@@ -80,7 +80,7 @@ func sharesPrinter(out io.Writer, q *poolQuery) func(*pool.ShareRecord) error {
 			}), w.end())
 		}
 	}
-	fmt.Fprintf(out, "%-24s  %12s  %12s  %-16s  %s\n", "time", "difficulty", "real", "hash", "worker")
+	fmt.Fprintf(out, "%-24s  %12s  %12s  %-17s  %s\n", "time", "difficulty", "real", "hash", "worker")
 	return func(s *pool.ShareRecord) error {
 		r := newShareRow(s)
 		if r.Missing > 0 {
@@ -91,7 +91,7 @@ func sharesPrinter(out io.Writer, q *poolQuery) func(*pool.ShareRecord) error {
 		if r.Block {
 			block = "  block"
 		}
-		_, err := fmt.Fprintf(out, "%s  %12.6g  %12.6g  %s  %s%s\n", r.Time, r.Difficulty, r.Real, r.Hash[:16], orDash(r.Worker), block)
+		_, err := fmt.Fprintf(out, "%s  %12.6g  %12.6g  %s  %s%s\n", r.Time, r.Difficulty, r.Real, short(r.Hash), orDash(r.Worker), block)
 		return err
 	}
 }

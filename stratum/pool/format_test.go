@@ -83,9 +83,9 @@ func fuzzSeed() (record, snapshot []byte) {
 	defer b.mu.Unlock()
 	b.evict(time.Now())
 	b.record(0, evMissing).num(5)
-	snapshot = b.snapshot()
 	b.seal()
-	return b.sealed[0].b[1:], snapshot
+	record = b.sealed[0].b[1:]
+	return record, b.snapshot(b.journal)
 }
 
 // FuzzBatch: whatever a file holds is read or refused, and what is read can

@@ -73,15 +73,28 @@ func (b *Books) Network(target work.Target) {
 // Accept books a share to w (nil: to the total only), unless its hash was seen
 // before: then it books nothing and returns false.
 func (b *Books) Accept(now time.Time, w *Worker, s Share) bool {
-	if !b.seen.Add(s.Hash) {
-		return false
-	}
 	e := entry{kind: evShare, at: now.UnixMilli(), worker: w, difficulty: s.Difficulty, real: s.Real, hash: s.Hash}
 	if s.Block {
 		e.kind = evBlock
 	}
-	b.put(&e)
-	return true
+	fresh, full := b.accept(&e)
+	if full {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.drain()
+	}
+	return fresh
+}
+
+// accept queues a share if it is new, in one step: a snapshot holds the hashes
+// of the shares that it counts, and of no others.
+func (b *Books) accept(e *entry) (fresh, full bool) {
+	b.seen.mu.Lock()
+	defer b.seen.mu.Unlock()
+	if !b.seen.add(e.hash) {
+		return false, false
+	}
+	return true, b.in.put(e)
 }
 
 // Reject counts a refused share of w (nil: in the total only).

@@ -128,7 +128,7 @@ func (b *Books) Flush() error {
 	}
 	var snapshot []byte
 	if j.snapshotDue(now, b.seen.size()) {
-		snapshot = b.snapshot()
+		snapshot = b.snapshot(j)
 	}
 	b.mu.Unlock()
 	return j.write(now, snapshot)

@@ -33,6 +33,10 @@ func (s *Seen) Reset(parent [32]byte) {
 func (s *Seen) Add(hash [32]byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.add(hash)
+}
+
+func (s *Seen) add(hash [32]byte) bool {
 	if _, dup := s.now[hash]; dup {
 		return false
 	}
@@ -47,10 +51,8 @@ func (s *Seen) Add(hash [32]byte) bool {
 	return true
 }
 
-// all returns what is remembered, the older generation first.
+// all returns what is remembered, the older generation first. The caller holds s.mu.
 func (s *Seen) all() [][32]byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	list := make([][32]byte, 0, len(s.old)+len(s.now))
 	for _, generation := range []map[[32]byte]struct{}{s.old, s.now} {
 		for hash := range generation {

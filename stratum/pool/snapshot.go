@@ -117,11 +117,19 @@ func readTally(r *canon.Reader) (t tally) {
 	return t
 }
 
-// snapshot encodes the state and the table of seen shares. The caller holds
-// b.mu and has recorded everything: no event that the state contains comes later.
-func (b *Books) snapshot() []byte {
+// snapshot books and records what waits, and encodes the state and the table
+// of seen shares: no event that the state contains comes later. The caller holds b.mu.
+func (b *Books) snapshot(j *journal) []byte {
+	b.seen.mu.Lock()
+	waiting, seen := b.in.take(), b.seen.all()
+	b.seen.mu.Unlock()
+	for i := range waiting {
+		b.book(&waiting[i])
+	}
+	b.recordRefused()
+	b.seal()
+	b.hand(j)
 	dst := b.state.appendState(nil)
-	seen := b.seen.all()
 	dst = binary.AppendUvarint(dst, uint64(len(seen)))
 	for i := range seen {
 		dst = append(dst, seen[i][:]...)
