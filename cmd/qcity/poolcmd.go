@@ -7,6 +7,6 @@ func newPoolCmd() *cobra.Command {
 		Use:   "pool",
 		Short: "The Stratum port and those who mine at it",
 	}
-	c.AddCommand(newPoolLoad())
+	c.AddCommand(newPoolSessions(), newPoolMessage(), newPoolReconnect(), newPoolLoad())
 	return c
 }
