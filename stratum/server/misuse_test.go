@@ -298,6 +298,31 @@ func TestClientWithoutAgentIsAskedOnce(t *testing.T) {
 	}
 }
 
+// A device that hangs up over the question is not asked again, whatever it is.
+func TestShyClientIsNotAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.publish(1, hard)
+		for i, remote := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"} {
+			c := r.clientFrom(remote)
+			c.subscribe(`[]`)
+			c.call("mining.authorize", `["w"]`)
+			c.call("mining.submit", c.valid(c.awaitJob()).params())
+			synctest.Wait()
+			asked := false
+			for len(c.lines) > 0 {
+				asked = asked || (<-c.lines).Method == "client.get_version"
+			}
+			if want := i != 1; asked != want {
+				t.Errorf("%s: asked %v", remote, asked)
+			}
+			_ = c.conn.Close()
+			synctest.Wait()
+		}
+	})
+}
+
 func TestMessagesFromTheOperator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := startRig(t, easyConfig())
