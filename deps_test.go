@@ -32,14 +32,13 @@ var rooms = map[string][]string{
 	"node/store":              {"node/types", "node/consensus", "internal/durable"},
 	"node/mempool":            {"node/types", "node/consensus"},
 	"node/template":           {"node/types", "node/consensus", "miner/work"},
-	// Found blocks outlive a crash: a journal beside the chain, which knows only where blocks are.
-	"node/found":      {"node/types", "miner/work", "internal/durable"},
-	"node/p2p":        {"node/types", "node/consensus"},
-	"node/syncer":     {"node/types", "node/consensus"},
-	"node/rpc":        {"node/types", "node/consensus", "miner/work"},
-	"node/simulate":   {"internal/plot"},
-	"node/issuer/...": {"node/types", "node/ledger", "node/issuer/..."},
-	"node":            {"node/...", "miner/work", "internal/durable"},
+	"node/found":              {"node/types", "miner/work", "internal/durable"}, // a journal beside the chain
+	"node/p2p":                {"node/types", "node/consensus"},
+	"node/syncer":             {"node/types", "node/consensus"},
+	"node/rpc":                {"node/types", "node/consensus", "miner/work"},
+	"node/simulate":           {"internal/plot"},
+	"node/issuer/...":         {"node/types", "node/ledger", "node/issuer/..."},
+	"node":                    {"node/...", "miner/work", "internal/durable"},
 
 	"hw":                   {},
 	"miner/work":           {},

@@ -86,11 +86,25 @@ type Stratum struct {
 	MaxDifficulty float64 `toml:"max_difficulty"`
 	// MaxSessions bounds the connections.
 	MaxSessions int `toml:"max_sessions"`
+	// TLS says whether the port serves TLS besides plain connections and WebSocket,
+	// all on one address (docs/stratum-port.md): "auto" or "off".
+	TLS string `toml:"tls"`
+	// Cert and Key are PEM files of a certificate chain and its private key; they
+	// may be one file, and are read again when they change. Empty: a certificate that
+	// this box makes for itself, stratum-tls.pem in the data folder.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
 	// MaxCoinbase is the size, in bytes, that no coinbase transaction passes, 128 to
 	// 16384. All devices take 220, which is four payouts; docs/found.md says which stop
 	// mining above what.
 	MaxCoinbase int `toml:"max_coinbase"`
 }
+
+// Values of Stratum.TLS.
+const (
+	TLSAuto = "auto"
+	TLSOff  = "off"
+)
 
 // Signer says how node and signer daemon meet and which keys the daemon holds.
 // On one machine they meet at a Unix socket (socket). Otherwise the daemon dials
@@ -230,7 +244,7 @@ func Default() Config {
 		Stratum: Stratum{
 			Listen: "127.0.0.1:3333", StartDifficulty: 1,
 			MinDifficulty: 1.0 / (1 << 24), MaxDifficulty: 1 << 50, MaxSessions: 10_000,
-			MaxCoinbase: 220,
+			MaxCoinbase: 220, TLS: TLSAuto,
 		},
 		Signer: Signer{StartupWait: true},
 	}
@@ -318,6 +332,8 @@ func (c *Config) check(file string) error {
 		{toml.Key{"signer", "cluster", "prefix"}, c.Signer.Cluster.Prefix == "" || path.IsAbs(c.Signer.Cluster.Prefix) && path.Clean(c.Signer.Cluster.Prefix) == c.Signer.Cluster.Prefix && c.Signer.Cluster.Prefix != "/", "want /name/…/name, or \"\" for /qcity/signer"},
 		{toml.Key{"stratum", "min_difficulty"}, c.Stratum.MinDifficulty > 0, "want more than 0"},
 		{toml.Key{"stratum", "start_difficulty"}, c.Stratum.StartDifficulty >= c.Stratum.MinDifficulty && c.Stratum.StartDifficulty <= c.Stratum.MaxDifficulty, "want a value between min_difficulty and max_difficulty"},
+		{toml.Key{"stratum", "tls"}, c.Stratum.TLS == TLSAuto || c.Stratum.TLS == TLSOff, "want \"auto\" or \"off\""},
+		{toml.Key{"stratum", "cert"}, (c.Stratum.Cert == "") == (c.Stratum.Key == ""), "want cert and key, or neither: then this box makes a certificate for itself"},
 		{toml.Key{"stratum", "max_sessions"}, c.Stratum.MaxSessions >= 1, "want at least 1"},
 		{toml.Key{"stratum", "max_coinbase"}, c.Stratum.MaxCoinbase >= 128 && c.Stratum.MaxCoinbase <= 16_384, "want 128 to 16384 bytes; above 220 some devices stop mining"},
 	}

@@ -62,6 +62,8 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		"node without address":         {"[signer]\nidentity = \"id\"\n[[signer.nodes]]\ndial = \"a\"\n", Error{Line: 4, Column: 1, Reason: "signer.nodes.dial: node 1"}},
 		"node twice":                   {"[signer]\nidentity = \"id\"\n[[signer.nodes]]\ndial = \"a:1\"\npin = \"" + testPin + "\"\n[[signer.nodes]]\ndial = \"a:1\"\npin = \"" + testPin + "\"\n", Error{Line: 3, Column: 1, Reason: "a:1 is listed twice"}},
 		"unknown key of a node":        {"[[signer.nodes]]\ndial = \"a:1\"\npins = \"x\"\n", Error{Line: 3, Column: 1, Reason: `unknown key "signer.nodes.pins"`}},
+		"TLS that is no choice":        {"[stratum]\ntls = \"on\"\n", Error{Line: 2, Column: 1, Reason: `stratum.tls: want "auto" or "off"`}},
+		"certificate without key":      {"[stratum]\ncert = \"cert.pem\"\n", Error{Line: 2, Column: 1, Reason: "stratum.cert: want cert and key, or neither"}},
 		"difficulty below min":         {"[stratum]\nmin_difficulty = 2.0\nstart_difficulty = 1.0\n", Error{Line: 3, Column: 1, Reason: "between"}},
 		"etcd without a port":          {"[signer.cluster]\netcd = [\"https://etcd\"]\n", Error{Line: 2, Column: 1, Reason: "signer.cluster.etcd: want URLs"}},
 		"etcd without TLS":             {"[signer.cluster]\nstate = \"pin\"\netcd = [\"http://10.0.0.1:2379\"]\n", Error{Line: 3, Column: 1, Reason: "signer.cluster.etcd: want URLs"}},

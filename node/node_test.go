@@ -311,6 +311,15 @@ func TestNodeVotes(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	last := n.Chain.Tip()
+	for id, want := range map[types.Hash]node.BlockState{
+		g.Node("a9").State.ID: {Status: node.BlockOnChain, Depth: 32, Final: true, Mature: true},
+		last.ID:               {Status: node.BlockOnChain, Depth: 1},
+	} {
+		if got, err := n.BlockState(id); err != nil || got != want {
+			t.Errorf("block %s: %+v, %v, want %+v", id, got, err, want)
+		}
+	}
 	// Slot 40 carries the votes for slot 30.
 	before, tip := n.Chain.Standing(), n.Chain.Tip()
 	if proven := tip.Proven(); proven.Certified().Height != 30 || proven.Final.Height != 20 {

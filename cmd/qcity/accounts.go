@@ -83,7 +83,15 @@ func (a *accounts) personal(job *work.Job, worker string) (*work.Job, bool) {
 
 // found is node.Config.OnFound.
 func (a *accounts) found(b node.FoundBlock) error {
-	return a.books.Found(pool.Found{ID: b.ID, Height: b.Height, Time: b.Time, Reward: b.Reward, Finder: b.Finder, Note: b.Note})
+	f := pool.Found{ID: b.ID, Height: b.Height, Time: b.Time, Reward: b.Reward, Finder: b.Finder, Note: b.Note}
+	err := a.books.Found(f)
+	if errors.Is(err, reward.ErrNote) {
+		// Trying again would not help. Its outputs may pay accounts: a person has to look.
+		a.log.Error("a found block is booked as the operator's, as its note says nothing of use", "block", b.ID, "height", b.Height, "err", err)
+		f.Note = nil
+		err = a.books.Found(f)
+	}
+	return err
 }
 
 // settlePause is how long a settlement that failed waits for the next try, and how

@@ -27,6 +27,8 @@ import (
 	"qcitycoin.org/qcity/signer/link"
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/pool/reward"
+	"qcitycoin.org/qcity/stratum/port"
 	"qcitycoin.org/qcity/stratum/server"
 )
 
@@ -37,8 +39,11 @@ type box struct {
 	net     *consensus.Network
 	log     *slog.Logger
 	node    *node.Node
-	miner   *miner.Miner   // nil: off
-	stratum *server.Server // nil: off
+	miner   *miner.Miner      // nil: off
+	stratum *server.Server    // nil: off
+	cert    *port.Certificate // of the Stratum port; nil: without TLS
+	books   *pool.Books       // nil: no payout
+	account *accounts
 	api     *firmwareapi.Server
 	status  *firmwareapi.Broadcaster
 	monitor *monitor
@@ -81,8 +86,17 @@ func openBox(ctx context.Context, cfg configs.Config, file string, before *succe
 	if b.hasSigner() {
 		nodeConfig.Signer, nodeConfig.StartupWait = b.newSigner(), cfg.Signer.StartupWait
 	}
+	if payout != nil {
+		if err := b.openBooks(payout); err != nil {
+			return b, err
+		}
+		nodeConfig.Payouts, nodeConfig.OnFound = b.account, b.account.found
+	}
 	if b.node, err = node.Open(nodeConfig, log); err != nil {
 		return b, err
+	}
+	if b.account != nil {
+		b.account.node = b.node
 	}
 	if payout != nil {
 		if err := b.openMining(file, before); err != nil {
@@ -149,8 +163,17 @@ func (b *box) openMining(file string, before *succession) error {
 				Start: b.cfg.Stratum.StartDifficulty, Min: b.cfg.Stratum.MinDifficulty, Max: b.cfg.Stratum.MaxDifficulty,
 			},
 		}
+		if b.account.solo {
+			c.Personal = b.account.personal
+		}
 		log := b.log.With("component", "stratum")
-		if b.stratum, err = server.New(c, pool.New(time.Now(), pool.Config{}), b.stratumListener, b.node.Feed, b.node, log); err != nil {
+		if b.cert, err = stratumCertificate(&b.cfg, log); err != nil {
+			return fmt.Errorf("[stratum] in %s: %w", file, err)
+		}
+		if b.cert != nil {
+			c.TLS = b.cert.TLS()
+		}
+		if b.stratum, err = server.New(c, b.books, b.stratumListener, b.node.Feed, b.node, log); err != nil {
 			return err
 		}
 		if before != nil {
@@ -163,6 +186,23 @@ func (b *box) openMining(file string, before *succession) error {
 				log.Error("miners have to connect again", "err", err)
 			}
 		}
+	}
+	return nil
+}
+
+// booksDir, in the data directory, holds the books of the Stratum port.
+const booksDir = "pool"
+
+func (b *box) openBooks(payout []byte) error {
+	log := b.log.With("component", "pool")
+	c := pool.Config{Dir: filepath.Join(b.cfg.Path(b.cfg.Data), booksDir), Payable: payable(b.net), Log: log}
+	var err error
+	if b.books, err = pool.Open(time.Now(), c); err != nil {
+		return err
+	}
+	b.account = &accounts{
+		books: b.books, net: b.net, operator: payout, room: node.CoinbaseRoom(b.cfg.Stratum.MaxCoinbase),
+		solo: c.Rules.Mode == reward.Solo, lost: map[[32]byte]bool{}, log: log,
 	}
 	return nil
 }
@@ -264,6 +304,11 @@ func (b *box) addresses() [][2]string {
 	list = append(list, [2]string{"rpc", "http://" + b.rpcListener.Addr().String()})
 	if b.stratumListener != nil {
 		list = append(list, [2]string{"miners", "stratum+tcp://" + b.stratumListener.Addr().String()})
+		if b.cert != nil {
+			list = append(list,
+				[2]string{"tls", "stratum+ssl://" + b.stratumListener.Addr().String()},
+				[2]string{"sha256", b.cert.Fingerprint()})
+		}
 	}
 	if b.signerListener != nil {
 		list = append(list, [2]string{"signers", b.signerListener.Addr().String()})
@@ -287,6 +332,10 @@ func (b *box) run(ctx context.Context) error {
 	}
 	if b.stratum != nil {
 		g.Go(func() error { return b.stratum.Run(ctx) })
+	}
+	if b.books != nil {
+		g.Go(func() error { return b.books.Run(ctx) })
+		g.Go(func() error { return b.account.run(ctx) })
 	}
 	if b.upgrade != nil {
 		g.Go(func() error { return b.makeWay(ctx) })
@@ -335,6 +384,11 @@ func (b *box) close() {
 	if b.node != nil {
 		if err := b.node.Close(); err != nil {
 			b.log.Error("close node", "err", err)
+		}
+	}
+	if b.books != nil {
+		if err := b.books.Shut(); err != nil {
+			b.log.Error("close the books of the Stratum port", "err", err)
 		}
 	}
 }

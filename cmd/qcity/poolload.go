@@ -81,6 +81,7 @@ Load only pools that are yours.`,
 	f.IntSliceVar(&p.cfg.PIDs, "pid", nil, "process ids of the pool, to say what memory and CPU time it takes (Linux)")
 	f.StringVar(&p.tipCommand, "tip-command", "", "shell command that writes a line whenever the chain's tip changes")
 	f.IntVar(&p.cfg.Threads, "threads", 0, "threads of the tool; 0: one for each CPU")
+	f.DurationVar(&p.cfg.ReadDelay, "read-delay", 200*time.Millisecond, "put off reading new jobs, which the kernel stamps, so that the pool has the CPUs for itself; 0: read at once")
 	f.BoolVar(&p.noProgress, "no-progress", false, "no progress line")
 	f.BoolVar(&p.json, "json", false, "print JSON")
 	p.serve.flags(c)
@@ -107,8 +108,10 @@ func (p *poolLoad) check(given func(string) bool) (err error) {
 		}
 	}
 	switch {
-	case p.cfg.Address == "" && (p.cfg.TLS || given("pid") || given("tip-command")):
-		return errors.New("--tls, --pid and --tip-command are for a pool that runs already: give its ADDRESS")
+	case p.cfg.Connections == 0 || p.cfg.Window == 0 || p.cfg.Batch == 0 || p.cfg.Timeout == 0:
+		return errors.New("--connections, --window, --batch and --timeout must not be 0")
+	case p.cfg.Address == "" && (p.cfg.TLSVerify || given("pid") || given("tip-command")):
+		return errors.New("--tls-verify, --pid and --tip-command are for a pool that runs already: give its ADDRESS")
 	case p.compare && !(p.cfg.Stalled > 0):
 		return errors.New("--compare-stalled needs --stalled, as --stalled 1%")
 	case p.compare && (p.rounds < 1 || p.rounds > 100):
@@ -118,13 +121,20 @@ func (p *poolLoad) check(given func(string) bool) (err error) {
 	case p.cfg.Duration < time.Second:
 		return fmt.Errorf("--duration is %v: give a second or more, or --storm-only", p.cfg.Duration)
 	}
+	if p.cfg.Address == "" && !given("read-delay") && !p.serve.slow() {
+		p.cfg.ReadDelay = 0 // jobs would come together
+	}
 	if p.stormOnly {
 		p.cfg.Duration = -1
 	}
-	if p.cfg.Address == "" {
-		return p.serve.check()
+	cfg := p.cfg
+	if cfg.Address == "" {
+		if err := p.serve.check(); err != nil {
+			return err
+		}
+		cfg.Address = "our own server, whose port is not known yet"
 	}
-	return nil
+	return cfg.Check()
 }
 
 func (p *poolLoad) run(ctx context.Context, out io.Writer) error {

@@ -155,7 +155,11 @@ func loadText(r *load.Result) string {
 	if u := r.Pool; u != nil {
 		fmt.Fprintf(&s, "memory      %.1f MB before, %.1f MB after the storm, %.1f MB at the end: %.1f KB for each connection\n",
 			mb(u.RSSBefore), mb(u.RSSAfter), mb(u.RSSEnd), u.BytesPerConnection/1024)
-		fmt.Fprintf(&s, "CPU         pool %.0f ms in the storm, then %.2f cores\n", u.StormCPUMs, u.HoldCores)
+		fmt.Fprintf(&s, "CPU         pool %.0f ms in the storm, then %.2f cores", u.StormCPUMs, u.HoldCores)
+		if u.JobCPUMicros > 0 {
+			fmt.Fprintf(&s, ": %.1f µs for each job on a new tip", u.JobCPUMicros)
+		}
+		s.WriteByte('\n')
 	}
 	fmt.Fprintf(&s, "this tool   %.0f ms in the storm, then %.2f cores; %s, %s's clock\n", r.Tool.StormCPUMs, r.Tool.HoldCores, r.Setup.Engine, r.Setup.Clock)
 	for _, n := range r.Notes {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 	"qcitycoin.org/qcity/miner/work"
 	"qcitycoin.org/qcity/stratum"
 	"qcitycoin.org/qcity/stratum/pool"
+	"qcitycoin.org/qcity/stratum/port"
 	"qcitycoin.org/qcity/stratum/server"
 )
 
@@ -44,7 +46,7 @@ func newPoolLoadServe() *cobra.Command {
 		Short: "Run our Stratum server alone, with made-up work, to be measured",
 		Long: `Run this program's Stratum server in a process of its own, without a chain: with
 work that is made up and that nobody can turn into a block, and a new tip every
-while. Standard output gets JSON lines: first where it listens, then each change
+while. It speaks plain Stratum and TLS on one port. Standard output gets JSON lines: first where it listens, then each change
 of the tip with its time.
 
 qcity pool load without an address starts this by itself.`,
@@ -94,6 +96,11 @@ func (p *testPool) check() error {
 	return nil
 }
 
+// slow says that jobs come a second or more apart.
+func (p *testPool) slow() bool {
+	return (p.tipEvery == 0 || p.tipEvery >= time.Second) && (p.jobEvery == 0 || p.jobEvery >= time.Second)
+}
+
 // poolLine is one line of the pool's standard output.
 type poolLine struct {
 	Listening string `json:"listening,omitempty"`
@@ -108,9 +115,14 @@ func (p *testPool) run(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("--listen: %w", err)
 	}
 	feed := work.NewFeed()
+	certificate, err := throwawayTLS()
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	cfg := server.Config{
 		MaxSessions: p.connections + 16,
+		TLS:         certificate,
 		// All three alike: there is nothing to steer.
 		Difficulty: stratum.VardiffConfig{Start: p.difficulty, Min: p.difficulty, Max: p.difficulty},
 	}
@@ -132,6 +144,24 @@ func (p *testPool) run(ctx context.Context, out io.Writer) error {
 	err = srv.Run(ctx)
 	cancel()
 	return errors.Join(err, <-done)
+}
+
+// throwawayTLS makes a certificate that nobody trusts and nobody keeps.
+func throwawayTLS() (*tls.Config, error) {
+	dir, err := os.MkdirTemp("", "qcity-load-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	file, err := port.SelfSigned(dir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := port.LoadCertificate(file, file, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	return c.TLS(), nil
 }
 
 // change makes new tips and jobs until ctx ends.

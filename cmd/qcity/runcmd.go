@@ -36,7 +36,12 @@ come back by themselves. --check asks the same question and changes nothing.`,
 				return err
 			}
 			if check {
-				_, err := configs.LoadNetwork(cfg.NetworkName())
+				if _, err := configs.LoadNetwork(cfg.NetworkName()); err != nil {
+					return err
+				}
+				if cfg.Stratum.Cert != "" {
+					_, err = stratumCertificate(&cfg, nil)
+				}
 				return err
 			}
 			return runBox(cmd.Context(), cfg, file, slog.New(slog.NewTextHandler(os.Stderr, nil)))
@@ -65,7 +70,11 @@ func runBox(ctx context.Context, cfg configs.Config, file string, log *slog.Logg
 			return err
 		}
 		b.upgrade, b.successor = upgrade, func(ctx context.Context) error { return checkSuccessor(ctx, path, file) }
-		log.Info("running", "network", b.net.Name, "id", b.net.ID, "height", b.node.Chain.Tip().Height, "version", version)
+		running := log.With("network", b.net.Name, "id", b.net.ID, "height", b.node.Chain.Tip().Height, "version", version)
+		for _, a := range b.addresses() {
+			running = running.With(a[0], a[1])
+		}
+		running.Info("running")
 		err = b.run(ctx)
 		b.close()
 		if !errors.Is(err, errUpgrade) {

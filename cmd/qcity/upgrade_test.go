@@ -26,6 +26,7 @@ type lineMiner struct {
 	in   *bufio.Scanner
 	e1   string
 	job  []json.RawMessage // params of the last mining.notify
+	next uint32            // nonce
 }
 
 func dialMiner(t testing.TB, address string) *lineMiner {
@@ -78,7 +79,7 @@ func (m *lineMiner) send(text string) {
 	}
 }
 
-// line reads one line; it returns the id and result of an answer.
+// line reads one line; it returns the id and the result or error of an answer.
 func (m *lineMiner) line() (id string, result json.RawMessage) {
 	m.t.Helper()
 	_ = m.conn.SetReadDeadline(time.Now().Add(limit))
@@ -96,10 +97,10 @@ func (m *lineMiner) line() (id string, result json.RawMessage) {
 	if l.Method == "mining.notify" {
 		m.job = l.Params
 	}
-	if len(l.Error) > 0 && string(l.Error) != "null" {
-		m.t.Fatalf("refused: %s", m.in.Bytes())
-	}
 	_ = json.Unmarshal(l.ID, &id)
+	if len(l.Error) > 0 && string(l.Error) != "null" {
+		return id, l.Error
+	}
 	return id, l.Result
 }
 
@@ -141,10 +142,11 @@ func (m *lineMiner) solve(id string, lo, hi uint32) string {
 		header = append(header, word(text(1)[i:i+8])...)
 	}
 	header = append(append(append(header, root...), word(text(7))...), word(text(6))...)
-	for nonce := uint32(0); ; nonce++ {
-		hash := double(binary.LittleEndian.AppendUint32(header[:76:76], nonce))
+	for {
+		m.next++
+		hash := double(binary.LittleEndian.AppendUint32(header[:76:76], m.next))
 		if top := binary.LittleEndian.Uint32(hash[28:]); lo <= top && top < hi {
-			return fmt.Sprintf(`{"id":%q,"method":"mining.submit","params":["hand",%s,"0000000000000000",%s,"%08x"]}`+"\n", id, m.job[0], m.job[7], nonce)
+			return fmt.Sprintf(`{"id":%q,"method":"mining.submit","params":["hand",%s,"0000000000000000",%s,"%08x"]}`+"\n", id, m.job[0], m.job[7], m.next)
 		}
 	}
 }
@@ -194,6 +196,10 @@ func TestUpgrade(t *testing.T) {
 		m.send(half[30:])
 		if result := m.answer(fmt.Sprint("half", generation)); string(result) != "true" {
 			t.Fatalf("generation %d: a share of the first job: %s", generation, result)
+		}
+		m.send(half)
+		if refusal := m.answer(fmt.Sprint("half", generation)); !strings.Contains(string(refusal), "duplicate") {
+			t.Errorf("generation %d: the same share again: %s", generation, refusal)
 		}
 	}
 	m.job = first

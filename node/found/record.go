@@ -76,7 +76,7 @@ func header() []byte { return append([]byte(magic), version) }
 // parse reads a file. Where a part of it is damaged, it returns what it can read
 // of the rest, and what is wrong.
 func parse(data []byte) (records []Record, err error) {
-	if len(data) < headerSize || string(data[:len(magic)]) != magic {
+	if len(data) < headerSize || string(data[:len(magic)]) != magic || data[len(magic)] == 0 {
 		return nil, errors.New("it does not start as a journal of found blocks does")
 	}
 	if data[len(magic)] > version {

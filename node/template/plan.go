@@ -14,8 +14,9 @@ import (
 // buffers choke on more: docs/found.md lists them.
 const DefaultMaxCoinbase = 220
 
-// MaxNote is the most that a plan's note may have, in bytes.
-const MaxNote = 1 << 20
+// MaxNote is the most that a plan's note may have, in bytes: some 60,000 accounts
+// with what each is owed.
+const MaxNote = 8 << 20
 
 // Plan is what one coinbase pays. It must not be changed once it was handed over.
 type Plan struct {

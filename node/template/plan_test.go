@@ -109,7 +109,7 @@ func TestWrongPlanPaysTheOperator(t *testing.T) {
 		"validator's":   {paying(types.KeyScript(types.PublicKey{Algorithm: types.P256})), "nobody can spend"},
 		"long note": {func(h uint32, reward int64) Plan {
 			return Plan{Outputs: good(h, reward).Outputs, Note: make([]byte, MaxNote+1)}
-		}, "note of 1048577 bytes"},
+		}, "note of 8388609 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -188,6 +188,20 @@ func TestLargeCoinbaseLeavesRoom(t *testing.T) {
 	b := r.found[0].Block
 	if len(b.Transactions[0].Outputs) != many || len(b.Transactions) < 2 || len(r.log.lines()) != 0 {
 		t.Errorf("%d outputs, %d transactions, logged %q", len(b.Transactions[0].Outputs), len(b.Transactions), r.log.lines())
+	}
+}
+
+// TestNotesAreBounded: with long notes fewer templates are remembered.
+func TestNotesAreBounded(t *testing.T) {
+	r := newRig(t)
+	s, _ := planned(t, r, planner(func(h uint32, reward int64) Plan {
+		return Plan{Outputs: shared(1, "")(h, reward).Outputs, Note: make([]byte, MaxNote)}
+	}))
+	for range 20 {
+		s.publish(s.builder.refreshed(s.Current(), r.clock(), s.plan), Refresh)
+	}
+	if got, want := len(s.recent), keptNotes/MaxNote+1; got != want {
+		t.Errorf("%d templates are remembered, want %d", got, want)
 	}
 }
 

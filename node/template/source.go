@@ -37,6 +37,8 @@ const (
 	emptyFirst = 100
 	// kept is how many templates are remembered for their solutions.
 	kept = 128
+	// keptNotes bounds the notes of older templates, in bytes.
+	keptNotes = 64 << 20
 	// badPlanPause is the pause between complaints about payout plans.
 	badPlanPause = time.Minute
 	// retryDelay is the pause after a template could not be made.
@@ -296,16 +298,18 @@ func (s *Source) publish(t *Template, reason Reason) {
 
 // remember adds a template and forgets those of parents before the last one:
 // a block on the last parent may still win a tie, older ones cannot matter. The
-// oldest also go when there are more templates, or variants of them, than are kept.
+// oldest also go when there are more templates, or variants or notes of them, than
+// are kept.
 func (s *Source) remember(t *Template) {
 	s.recent = append(s.recent, &remembered{Template: t})
-	parents, variants := 1, 0
+	parents, variants, notes := 1, 0, 0
 	for i := len(s.recent) - 2; i >= 0; i-- {
 		if s.recent[i].Parent.ID != s.recent[i+1].Parent.ID {
 			parents++
 		}
 		variants += s.recent[i].count()
-		if parents > 2 || len(s.recent)-i > kept || variants > keptVariants*s.cfg.MaxVariants {
+		notes += len(s.recent[i].Note)
+		if parents > 2 || len(s.recent)-i > kept || variants > keptVariants*s.cfg.MaxVariants || notes > keptNotes {
 			s.recent = append([]*remembered(nil), s.recent[i+1:]...)
 			return
 		}

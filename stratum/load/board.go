@@ -42,9 +42,12 @@ type board struct {
 	listening *atomic.Int64
 	newest    atomic.Pointer[cast]
 
+	old atomic.Uint64 // the newest key in before
+
 	mu      sync.Mutex
-	counts  bool    // broadcasts count: the storm is over
-	open    []*cast // oldest first
+	before  []uint64 // tips that somebody had before broadcasts counted, the newest of them
+	counts  bool     // broadcasts count: the storm is over
+	open    []*cast  // oldest first
 	done    []Broadcast
 	all     histogram
 	tips    []Tip // not matched yet, oldest first
@@ -83,6 +86,10 @@ func (b *board) find(key uint64, prev []byte, now int64) *cast {
 		return b.open[i]
 	}
 	if !b.counts {
+		b.remember(key)
+		return nil
+	}
+	if slices.Contains(b.before, key) {
 		return nil
 	}
 	expected := int(b.listening.Load())
@@ -90,6 +97,27 @@ func (b *board) find(key uint64, prev []byte, now int64) *cast {
 	b.open = append(b.open, c)
 	b.newest.Store(c)
 	return c
+}
+
+// begun notes that somebody has his first job, on this tip: if others get it
+// once broadcasts count, it is too late to say who was first.
+func (b *board) begun(key uint64) {
+	if b.old.Load() != key {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.counts {
+			b.remember(key)
+		}
+	}
+}
+
+func (b *board) remember(key uint64) {
+	b.old.Store(key)
+	if !slices.Contains(b.before, key) {
+		if b.before = append(b.before, key); len(b.before) > 64 {
+			b.before = b.before[1:]
+		}
+	}
 }
 
 // start makes broadcasts count from now on.

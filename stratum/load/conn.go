@@ -91,7 +91,7 @@ func (c *conn) written() {
 	c.out = nil
 }
 
-// feed takes bytes that arrived at the time now.
+// feed takes bytes of which the last arrived at the time now.
 func (c *conn) feed(now int64, data []byte) {
 	for c.state != closed {
 		n := bytes.IndexByte(data, '\n')
@@ -103,8 +103,12 @@ func (c *conn) feed(now int64, data []byte) {
 			line = append(c.partial, line...)
 			c.partial = line[:0]
 		}
+		before := c.tip
 		c.line(now, bytes.TrimSpace(line))
 		data = data[n+1:]
+		if c.tip != before && c.state == holding && len(data) > 0 {
+			c.sq.blurred++
+		}
 	}
 	if c.state == closed {
 		c.partial = nil
@@ -227,10 +231,9 @@ func clean(params []byte) bool {
 func (c *conn) hold(now int64) {
 	c.state, c.held = holding, now
 	r := c.sq.run
+	r.board.begun(c.tip)
 	c.sq.waits = append(c.sq.waits, now-c.begun)
-	if c.deaf {
-		r.deaf.Add(1)
-	} else {
+	if !c.deaf {
 		r.listening.Add(1)
 	}
 	r.lastHold(now)
@@ -256,7 +259,6 @@ func (c *conn) fail(now int64, reason string) {
 	case c.deaf:
 		c.sq.deafClosed = append(c.sq.deafClosed, now-c.held)
 		count(c.sq.deafReasons, reason)
-		r.deaf.Add(-1)
 		r.holdingNow.Add(-1)
 	default:
 		count(c.sq.lost, reason)

@@ -50,6 +50,12 @@ type Config struct {
 	// go out in one write at a given rate. Defaults 32 and 8.
 	Window, Batch int
 
+	// ReadDelay puts off the reading of new jobs after the first arrived, where
+	// the kernel stamps arrivals and no shares are sent: so the tool takes no
+	// CPU time from a pool on the same machine while that sends. It must be
+	// shorter than the time between two jobs: of those that come together, the
+	// stamp is the last one's. At most half a second. Default: none.
+	ReadDelay time.Duration
 	// Threads is the number of epoll loops. Default: one for each CPU.
 	Threads int
 	// PIDs are the pool's processes, to say what they use. Linux only.
@@ -129,7 +135,14 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// check names the first value that makes no sense.
+// Check refuses what makes no sense: the first wrong value, zero fields counting
+// as their defaults.
+func (c Config) Check() error {
+	c = c.withDefaults()
+	return c.check()
+}
+
+// check is Check for a configuration that has its defaults.
 func (c *Config) check() error {
 	switch {
 	case c.Address == "":
@@ -146,6 +159,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("%d unanswered shares for each connection: give 1 to %d", c.Window, window)
 	case c.Batch < 1 || c.Batch > c.Window:
 		return fmt.Errorf("%d shares in one write: give 1 to the %d that may be unanswered", c.Batch, c.Window)
+	case c.ReadDelay < 0 || c.ReadDelay > lastGrace/2:
+		return fmt.Errorf("a reading delay of %v: give 0 to %v", c.ReadDelay, lastGrace/2)
 	case c.Threads < 1 || c.Threads > 256:
 		return fmt.Errorf("%d threads: give 1 to 256", c.Threads)
 	case strings.ContainsAny(c.Worker+c.Password+c.Agent, "\"\\\n\r"):

@@ -204,7 +204,7 @@ func TestBroadcasts(t *testing.T) {
 		})
 		tips := make(chan Tip, 1)
 		tips <- Tip{Prev: tipHash(2), Nano: time.Now().UnixNano()}
-		cfg.Address, cfg.Connections, cfg.Stalled, cfg.Tips = p.addr(), n, 0.1, tips
+		cfg.Address, cfg.Connections, cfg.Stalled, cfg.Tips, cfg.ReadDelay = p.addr(), n, 0.1, tips, 50*time.Millisecond
 		var once, twice sync.Once
 		cfg.Progress = func(p Progress) {
 			if p.Phase == "measuring" {
@@ -265,7 +265,7 @@ func testShares(t *testing.T, cfg Config, rate Rate) {
 	seen := map[[32]byte]bool{}
 	var good, stale, low, odd int
 	target := work.TargetFromDifficulty(1.0 / (1 << 26))
-	p := startPool(t, nil, func(_ int, c *poolConn) {
+	p := startPool(t, nil, closing(func(c *poolConn) {
 		if !c.login() {
 			return
 		}
@@ -310,8 +310,7 @@ func testShares(t *testing.T, cfg Config, rate Rate) {
 				return // every connection ends with its next share
 			}
 		}
-	})
-	p.serve = closing(p.serve)
+	}))
 	cfg.Address, cfg.Connections, cfg.Shares = p.addr(), n, rate
 	res := runUntil(t, cfg, func(p Progress) bool { return p.Lost == n })
 	s := res.Shares
@@ -329,9 +328,9 @@ func testShares(t *testing.T, cfg Config, rate Rate) {
 // closing ends a connection when its server function returns. What the client
 // sent is read first: unread input would turn the close into a reset, which
 // may overtake the last answers.
-func closing(serve func(int, *poolConn)) func(int, *poolConn) {
-	return func(n int, c *poolConn) {
-		serve(n, c)
+func closing(serve func(*poolConn)) func(int, *poolConn) {
+	return func(_ int, c *poolConn) {
+		serve(c)
 		_ = c.Conn.(*net.TCPConn).CloseWrite()
 		c.untilGone()
 	}

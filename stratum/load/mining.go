@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math/bits"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -41,7 +42,10 @@ type mining struct {
 }
 
 func newMining(worker string) *mining {
-	m := &mining{worker: worker, next: idSubmit, base: idSubmit}
+	// Where the search begins is random: at the easiest difficulties two miners
+	// that both began at 0 would submit the same fields, which a pool may take
+	// for one device on two connections.
+	m := &mining{worker: worker, next: idSubmit, base: idSubmit, e2: rand.Uint64()}
 	m.aim(1)
 	return m
 }

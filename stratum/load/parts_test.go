@@ -137,7 +137,10 @@ func TestBoard(t *testing.T) {
 	b := newBoard(&listening)
 	at := func(prev string, now int64) { b.arrived(b.key([]byte(prev)), []byte(prev), now) }
 	at("storm", 1*s) // before it counts
+	b.begun(b.key([]byte("first job")))
 	b.start()
+	at("storm", 1*s+1) // the rest of it
+	at("first job", 1*s+2)
 	b.tip(Tip{Prev: "B", Nano: 10*s - 5e6})
 	at("A", 5*s)
 	at("A", 5*s+2e6)
@@ -223,6 +226,7 @@ func TestCheck(t *testing.T) {
 		"stalled fraction":   func(c *Config) { c.Stalled = 1 },
 		"unanswered shares":  func(c *Config) { c.Window = 65 },
 		"in one write":       func(c *Config) { c.Batch = 33 },
+		"reading delay":      func(c *Config) { c.ReadDelay = time.Second },
 		"threads":            func(c *Config) { c.Threads = 1000 },
 		"must not hold":      func(c *Config) { c.Worker = `a"b` },
 		"the pool's address": func(c *Config) { c.Address = "127.0.0.1" },
@@ -312,14 +316,14 @@ func TestResultJSON(t *testing.T) {
 	tip, perCPU := 0.5, 61000.5
 	r := Result{
 		Target: "127.0.0.1:3333", Began: at, Complete: true,
-		Setup:      Setup{Connections: 1000, Stalled: 0.01, Seconds: 20, Shares: "max", Engine: "epoll", Clock: "kernel", CPUs: 2},
+		Setup:      Setup{Connections: 1000, Stalled: 0.01, Seconds: 20, Shares: "max", Engine: "epoll", Clock: "kernel", ReadDelayMs: 200, CPUs: 2},
 		Storm:      Storm{Holding: 999, Failed: 1, Reasons: map[string]int{"no job within 1m0s": 1}, AllMs: 5, PerMiner: p},
 		Broadcasts: Broadcasts{Count: 1, Missing: 1, FanOut: p, P99: Spread{3, 3, 3}, TipToFirst: &p, List: []Broadcast{{At: at, Prev: "00ff", Expected: 989, Reached: 988, FanOut: p, TipToFirst: &tip}}},
 		Stalled:    &Stalled{Connections: 10, Closed: 2, ClosedAfter: p, Reasons: map[string]int{"reset by the pool": 2}, Queued: &Queued{8, 1000, 2000}},
 		Shares:     &Shares{Seconds: 20, Sent: 12, Answered: 11, Accepted: 10, Rejected: []Rejected{{21, "stale", 1}}, PerSecond: 0.6, PerCPUSecond: &perCPU, Latency: p},
 		Lost:       map[string]int{"closed by the pool": 1}, Junk: 1, Stray: 2, Reconnects: 3,
-		Pool:  &PoolUsage{PIDs: []int{42}, RSSBefore: 1, RSSAfter: 2, RSSEnd: 3, BytesPerConnection: 4, StormCPUMs: 5, HoldCPUMs: 6, HoldCores: 0.5},
-		Tool:  ToolUsage{StormCPUMs: 1, HoldCPUMs: 2, HoldCores: 0.1, Lag: &p},
+		Pool:  &PoolUsage{PIDs: []int{42}, RSSBefore: 1, RSSAfter: 2, RSSEnd: 3, BytesPerConnection: 4, StormCPUMs: 5, HoldCPUMs: 6, HoldCores: 0.5, JobCPUMicros: 12.5},
+		Tool:  ToolUsage{StormCPUMs: 1, HoldCPUMs: 2, HoldCores: 0.1, Lag: &p, Blurred: 1},
 		Notes: []string{"a note"},
 	}
 	got, err := json.MarshalIndent(r, "", "  ")

@@ -28,7 +28,7 @@ func openProcesses(pids []int) (processes, error) {
 
 // usage reads all of them; one that has ended counts nothing.
 func (p processes) usage() usage {
-	u := usage{at: clock()}
+	var u usage
 	for _, pid := range p.pids {
 		cpu, rss, err := readProcess(pid)
 		if err == nil {

@@ -14,4 +14,4 @@ func openProcesses(pids []int) (processes, error) {
 	return processes{}, nil
 }
 
-func (processes) usage() usage { return usage{at: clock()} }
+func (processes) usage() usage { return usage{} }

@@ -35,8 +35,9 @@ type Setup struct {
 	Seconds     float64 `json:"seconds"` // of measuring after the storm
 	Shares      string  `json:"shares"`  // a second, "max" or "0"
 	TLS         bool    `json:"tls"`
-	Engine      string  `json:"engine"` // "epoll" or "goroutines"
-	Clock       string  `json:"clock"`  // "kernel" or "tool": who stamps arrivals
+	Engine      string  `json:"engine"`      // "epoll" or "goroutines"
+	Clock       string  `json:"clock"`       // "kernel" or "tool": who stamps arrivals
+	ReadDelayMs float64 `json:"readDelayMs"` // for which reading was put off
 	CPUs        int     `json:"cpus"`
 }
 
@@ -132,6 +133,10 @@ type PoolUsage struct {
 	StormCPUMs         float64 `json:"stormCPUMs"`
 	HoldCPUMs          float64 `json:"holdCPUMs"`
 	HoldCores          float64 `json:"holdCores"` // average
+	// JobCPUMicros is the CPU time after the storm by the jobs on new tips that
+	// arrived, in microseconds; 0 with shares. Unlike times of arrival it hardly
+	// depends on what else the machine does.
+	JobCPUMicros float64 `json:"jobCPUMicros"`
 }
 
 // ToolUsage is what this tool used. On one machine it takes this from the pool.
@@ -139,7 +144,11 @@ type ToolUsage struct {
 	StormCPUMs float64 `json:"stormCPUMs"`
 	HoldCPUMs  float64 `json:"holdCPUMs"`
 	HoldCores  float64 `json:"holdCores"`
-	// Lag is how long arrived bytes waited until this tool read them; known
-	// only if the kernel stamps them.
+	// Lag is how long arrived bytes waited after the storm until this tool read
+	// them, reads that were put off on purpose left out; known only if the
+	// kernel stamps them.
 	Lag *Percentiles `json:"lag,omitempty"`
+	// Blurred counts the first jobs on a tip that came together with something
+	// later, whose stamp they got: they look later than they were.
+	Blurred int `json:"blurred"`
 }

@@ -33,7 +33,7 @@ type run struct {
 	sweepReason string // set before phase leaves phaseStorm
 
 	begun, settled, failed, holdingNow, lost atomic.Int64
-	listening, deaf                          atomic.Int64
+	listening                                atomic.Int64
 	last                                     atomic.Int64 // the latest first job
 }
 
@@ -85,7 +85,8 @@ func (r *run) measure(ctx context.Context, pool processes) (*Result, error) {
 		Target: r.cfg.Address, Began: time.Now().UTC(), Lost: map[string]int{},
 		Setup: Setup{
 			Connections: r.cfg.Connections, Stalled: r.cfg.Stalled, Seconds: max(r.cfg.Duration, 0).Seconds(),
-			Shares: r.cfg.Shares.String(), TLS: r.cfg.TLS, Engine: engine.name, CPUs: runtime.NumCPU(),
+			Shares: r.cfg.Shares.String(), TLS: r.cfg.TLS, Engine: engine.name,
+			Clock: "tool", ReadDelayMs: ms(int64(r.cfg.ReadDelay)), CPUs: runtime.NumCPU(),
 		},
 	}
 	u := meter{pool: pool}
@@ -246,6 +247,7 @@ func (r *run) fill(res *Result, u *meter, ended int64) {
 	sh := Shares{Rejected: []Rejected{}}
 	rejects := map[reject]uint64{}
 	var answers, lag histogram
+	blurred := 0
 	for _, sq := range r.squads {
 		waits = append(waits, sq.waits...)
 		deafClosed = append(deafClosed, sq.deafClosed...)
@@ -255,6 +257,10 @@ func (r *run) fill(res *Result, u *meter, ended int64) {
 		res.Junk += sq.junk
 		res.Stray += sq.stray
 		res.Reconnects += sq.reconnects
+		blurred += sq.blurred
+		if sq.stamped {
+			res.Setup.Clock = "kernel"
+		}
 		sh.Sent += sq.sent
 		sh.Accepted += sq.accepted
 		for k, n := range sq.rejects {
@@ -282,16 +288,17 @@ func (r *run) fill(res *Result, u *meter, ended int64) {
 	if r.cfg.Duration > 0 {
 		seconds = float64(ended-r.holdStart.Load()) / 1e9
 	}
+	if r.cfg.Shares.any() {
+		res.Shares = &sh
+	}
 	u.fill(res, len(waits), seconds)
-	res.Setup.Clock = "tool"
+	res.Tool.Blurred = blurred
 	if lag.n > 0 {
-		res.Setup.Clock = "kernel"
 		p := lag.percentiles()
 		res.Tool.Lag = &p
 	}
 	if r.cfg.Shares.any() {
 		sh.fill(&answers, rejects, seconds, res.Pool)
-		res.Shares = &sh
 	}
 }
 

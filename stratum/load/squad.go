@@ -26,6 +26,8 @@ type squad struct {
 	junk        int
 	stray       int
 	reconnects  int
+	blurred     int
+	stamped     bool // the kernel stamps arrivals
 
 	sent     uint64
 	accepted uint64

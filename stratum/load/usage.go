@@ -8,7 +8,6 @@ import (
 
 // usage is what processes had used at a moment.
 type usage struct {
-	at       int64
 	cpu, own time.Duration // of the pool's processes; of this one
 	rss      int64         // of the pool's
 }
@@ -41,6 +40,9 @@ func (m *meter) fill(res *Result, holding int, seconds float64) {
 	if seconds > 0 {
 		p.HoldCores = round3(p.HoldCPUMs / 1000 / seconds)
 	}
+	if jobs := reached(res.Broadcasts.List); jobs > 0 && res.Shares == nil {
+		p.JobCPUMicros = round1(1000 * p.HoldCPUMs / float64(jobs))
+	}
 	res.Pool = p
 }
 
@@ -64,7 +66,17 @@ func (r *Result) notes() {
 	if r.Tool.Lag != nil && r.Tool.Lag.P99 > lateMs {
 		note("this tool was late to read, because the machine was busy: the pool has been slowed down, too, if it is on the same machine")
 	}
+	if r.Shares == nil && r.Setup.Clock == "kernel" && r.Tool.Blurred > reached(r.Broadcasts.List)/100 {
+		note("new jobs came together with something later and look later than they were: shorten the reading delay, if there is one")
+	}
 	if r.Shares != nil && r.Complete && r.Shares.Sent == 0 && r.Storm.Holding > 0 {
 		note("no share was found: the pool's difficulty is too high for a tool that hashes on this CPU; many pools lower it for a password like d=0.0001")
 	}
+}
+
+func reached(list []Broadcast) (n int) {
+	for _, b := range list {
+		n += b.Reached
+	}
+	return n
 }

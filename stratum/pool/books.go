@@ -21,8 +21,8 @@ type Config struct {
 	// name unused for longest makes room. Default 16,384.
 	MaxWorkers int
 	// DuplicateEntries bounds the table of seen shares (32 bytes and map
-	// overhead each). Only shares of the current parent are in it, and of those
-	// at least the newest half of this number. Default 262,144.
+	// overhead each). Only shares of the current parent and of the one before
+	// are in it, and of those at least the newest half of this number. Default 262,144.
 	DuplicateEntries int
 
 	// Rules divide the rewards. Default: all is the operator's.

@@ -22,8 +22,12 @@ func TestSeenStaysBounded(t *testing.T) {
 		}
 	}
 	s.Reset([32]byte{1})
+	if s.Add(hash(9_999)) {
+		t.Error("shares of the parent before are forgotten at once")
+	}
+	s.Reset([32]byte{2})
 	if !s.Add(hash(9_999)) {
-		t.Error("a new parent does not clear the table")
+		t.Error("shares of an old parent are kept")
 	}
 }
 

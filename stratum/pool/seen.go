@@ -18,14 +18,14 @@ func NewSeen(limit int) *Seen {
 	return &Seen{half: max(1, limit/2), now: map[[32]byte]struct{}{}, old: map[[32]byte]struct{}{}}
 }
 
-// Reset drops everything when the parent block changes: shares of another
-// parent are stale and need no memory.
+// Reset makes room when the parent block changes. Shares of the parent before may
+// still come in for a moment, those of any earlier one are stale and need no memory.
 func (s *Seen) Reset(parent [32]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if parent != s.parent {
 		s.parent = parent
-		s.now, s.old = map[[32]byte]struct{}{}, map[[32]byte]struct{}{}
+		s.now, s.old = map[[32]byte]struct{}{}, s.now
 	}
 }
 

@@ -19,7 +19,7 @@ const maxHead = 8 << 10
 // whatThisIs is the body of every HTTP answer.
 const whatThisIs = `This port speaks Stratum V1 to miners: it is no web page.
 Point a miner at   stratum+tcp://HOST:PORT
-over TLS           stratum+ssl://HOST:PORT
+over TLS, if on    stratum+ssl://HOST:PORT
 over WebSocket     ws://HOST:PORT or wss://HOST:PORT
 `
 

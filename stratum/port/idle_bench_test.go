@@ -68,7 +68,7 @@ func benchmarkIdle(b *testing.B, cfg Config, wrap func(net.Conn) net.Conn, say s
 			b.Fatal(err)
 		}
 	}
-	var ready, ended sync.WaitGroup
+	var ended sync.WaitGroup
 	defer func() {
 		for i := range idleConns {
 			_, _ = clients[i].Close(), sockets[i].Close()
@@ -77,7 +77,6 @@ func benchmarkIdle(b *testing.B, cfg Config, wrap func(net.Conn) net.Conn, say s
 	}()
 	heap, stack := used()
 	for i, socket := range sockets {
-		ready.Add(1)
 		ended.Go(func() {
 			o, err := Open(socket, cfg)
 			if err != nil {
@@ -92,26 +91,23 @@ func benchmarkIdle(b *testing.B, cfg Config, wrap func(net.Conn) net.Conn, say s
 				if err != nil {
 					return
 				}
-				_, _ = o.Conn.Write(append(line, '\n'))
+				answer := append(line, '\n') // where it was
+				_, _ = o.Conn.Write(answer)
 			}
 		})
 		// The client's side is gone before anything is measured, but for its socket.
-		go func() {
-			defer ready.Done()
-			conn := wrap(clients[i])
-			if say != "" {
-				_, _ = io.WriteString(conn, say)
-				_, _ = io.ReadFull(conn, make([]byte, len(accepted)))
-				_, _ = io.WriteString(conn, frame(b, 1, true, `{"id":1,"method":"mining.ping"}`+"\n"))
-			} else {
-				_, _ = io.WriteString(conn, `{"id":1,"method":"mining.ping"}`+"\n")
-			}
-			if _, err := conn.Read(make([]byte, 512)); err != nil {
-				b.Error(err)
-			}
-		}()
+		conn := wrap(clients[i])
+		if say != "" {
+			_, _ = io.WriteString(conn, say)
+			_, _ = io.ReadFull(conn, make([]byte, len(accepted)))
+			_, _ = io.WriteString(conn, frame(b, 1, true, `{"id":1,"method":"mining.ping"}`+"\n"))
+		} else {
+			_, _ = io.WriteString(conn, `{"id":1,"method":"mining.ping"}`+"\n")
+		}
+		if _, err := conn.Read(make([]byte, 512)); err != nil {
+			b.Fatal(err)
+		}
 	}
-	ready.Wait()
 	heap1, stack1 := used()
 	b.ReportMetric((heap1-heap)/idleConns, "heap-B/conn")
 	b.ReportMetric((stack1-stack)/idleConns, "stack-B/conn")

@@ -49,6 +49,9 @@ type Config struct {
 	// parent: every new job costs a device the work in its pipeline, and better
 	// transactions are worth less than that. Default 10 s.
 	UpdateInterval time.Duration
+	// StaleGrace is how long shares of the parent before still count after a
+	// session was sent a job on the new one. Default 2 s.
+	StaleGrace time.Duration
 	// RetargetGrace is how long shares of a superseded, easier difficulty are
 	// still taken: some devices apply a new one only at the next block. Default 2 min.
 	RetargetGrace time.Duration
@@ -93,6 +96,7 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.WriteTimeout, 30*time.Second)
 	orDefault(&c.RefreshInterval, 24*time.Second)
 	orDefault(&c.UpdateInterval, 10*time.Second)
+	orDefault(&c.StaleGrace, 2*time.Second)
 	orDefault(&c.RetargetGrace, 2*time.Minute)
 	orDefault(&c.KeepJobs, 32)
 	orDefault(&c.NTimeAhead, 7000*time.Second)
@@ -120,6 +124,7 @@ func (c Config) Check() error {
 		{"WriteTimeout", int64(c.WriteTimeout), int64(time.Second), int64(time.Hour)},
 		{"RefreshInterval", int64(c.RefreshInterval), int64(time.Second), int64(time.Hour)},
 		{"UpdateInterval", int64(c.UpdateInterval), 1, int64(time.Hour)},
+		{"StaleGrace", int64(c.StaleGrace), 1, int64(time.Minute)},
 		{"RetargetGrace", int64(c.RetargetGrace), 1, int64(24 * time.Hour)},
 		{"KeepJobs", int64(c.KeepJobs), 2, 4096},
 		{"NTimeAhead", int64(c.NTimeAhead), 1, int64(24 * time.Hour)},

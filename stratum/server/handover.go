@@ -252,7 +252,7 @@ func (s *Server) Adopt(h *Handover) error {
 	}
 	if st.Current >= 0 && st.Current < len(templates) {
 		s.current.Store(templates[st.Current])
-		s.books.NewParent(templates[st.Current].PrevBlock)
+		s.follow(time.Now(), templates[st.Current].PrevBlock)
 	}
 	for i := range st.Parked {
 		p := &st.Parked[i]

@@ -208,6 +208,9 @@ func (s *session) compose(now time.Time) {
 	}
 	clean := !s.working || s.fresh || s.last.tpl.PrevBlock != tpl.PrevBlock
 	s.fresh = false
+	if clean {
+		s.moved = now
+	}
 	s.outBuf(stratum.AppendNotify(s.buf(), job.id, tpl.body, job.ntime, clean))
 	s.jobs.add(job, s.srv.cfg.KeepJobs)
 	s.last, s.lastNotify, s.working = job, now, true

@@ -36,6 +36,7 @@ type Server struct {
 	misuse   misuse
 	twins    twinTable
 	shy      shy
+	tip      atomic.Pointer[tip]
 	nextJob  atomic.Uint32 // ids start at random: a job of an earlier run is unknown, not mistaken
 	books    *pool.Books
 	solved   *pool.Seen // headers already given to the submitter
@@ -208,13 +209,31 @@ func (s *Server) closeAll() {
 	}
 }
 
+// tip is the parent of the work that is out, and the parent before.
+type tip struct {
+	parent, before [32]byte
+	since          time.Time
+}
+
+// follow notes on which parent there is work now.
+func (s *Server) follow(now time.Time, parent [32]byte) {
+	s.books.NewParent(parent)
+	last := s.tip.Load()
+	switch {
+	case last == nil:
+		s.tip.Store(&tip{parent: parent, before: parent, since: now})
+	case last.parent != parent:
+		s.tip.Store(&tip{parent: parent, before: last.parent, since: now})
+	}
+}
+
 // watchFeed gives every new job to every session. Nothing here waits for a
 // client: what a socket does not take at once, the session writes on its own.
 func (s *Server) watchFeed(ctx context.Context) {
 	for {
 		job, changed := s.feed.Latest()
 		if job != nil {
-			s.books.NewParent(job.PrevBlock)
+			s.follow(time.Now(), job.PrevBlock)
 			s.books.Network(job.Target)
 			s.current.Store(newTemplate(job))
 			s.broadcast(changed)

@@ -177,8 +177,57 @@ func TestStaleSharesAndLateOnes(t *testing.T) {
 		if third := c.awaitJob(); !third.clean {
 			t.Error("a new parent came without clean_jobs")
 		}
+		// What was on its way when the parent came counts, and counts once.
+		late := c.valid(first).params()
+		if m := c.call("mining.submit", late); string(m.Result) != "true" {
+			t.Errorf("share on its way: %s %s", m.Result, m.Error)
+		}
+		if m := c.call("mining.submit", late); m.code() != 22 {
+			t.Errorf("the same again: %s %s", m.Result, m.Error)
+		}
+		time.Sleep(3 * time.Second)
 		if m := c.call("mining.submit", c.valid(first).params()); m.code() != 21 {
 			t.Errorf("stale share: %s %s", m.Result, m.Error)
+		}
+		third := c.job
+		for parent := range byte(2) {
+			r.publish(3+parent, hard)
+			c.awaitJob()
+		}
+		if m := c.call("mining.submit", c.valid(third).params()); m.code() != 21 {
+			t.Errorf("share of the parent before the last: %s %s", m.Result, m.Error)
+		}
+	})
+}
+
+// A share is not stale because the server knows of a new parent that the miner was
+// not told of; but not for ever, should it never listen.
+func TestNotStaleBeforeTheMinerIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.publish(1, hard)
+		c := r.client()
+		c.login("x")
+		ses := r.srv.all()[0]
+		first := c.job
+		synctest.Wait() // nothing is being written
+		ses.mu.Lock()
+		ses.writing = true // as if the socket took nothing
+		ses.mu.Unlock()
+		r.publish(2, hard)
+		synctest.Wait()
+		for wait, want := range map[time.Duration]bool{0: false, 5 * time.Second: false, 11 * time.Second: true} {
+			if ses.stale(time.Now().Add(wait), [32]byte{1}) != want {
+				t.Errorf("after %v: stale %v", wait, !want)
+			}
+		}
+		ses.mu.Lock()
+		ses.writing = false
+		ses.write()
+		ses.mu.Unlock()
+		if c.awaitJob(); c.job.prev == first.prev || ses.stale(time.Now(), [32]byte{1}) || !ses.stale(time.Now().Add(2*time.Second), [32]byte{1}) {
+			t.Error("after it was told: wrong")
 		}
 	})
 }
@@ -194,7 +243,8 @@ func TestBlockComesBeforeEveryReject(t *testing.T) {
 		"accepted":               {func(*rig, *share) {}, work.Accepted, nil, 0},
 		"held":                   {func(*rig, *share) {}, work.Held, nil, 0},
 		"stale but saved":        {func(r *rig, _ *share) { r.publish(2, hard); synctest.Wait() }, work.Accepted, nil, 0},
-		"stale and too late":     {func(r *rig, _ *share) { r.publish(2, hard); synctest.Wait() }, work.Stale, nil, 21},
+		"on its way, too late":   {func(r *rig, _ *share) { r.publish(2, hard); synctest.Wait() }, work.Stale, nil, 0},
+		"stale and too late":     {func(r *rig, _ *share) { r.publish(2, hard); synctest.Wait(); time.Sleep(3 * time.Second) }, work.Stale, nil, 21},
 		"unauthorized and taken": {func(_ *rig, s *share) { s.worker = "other" }, work.Accepted, nil, 0},
 		"unauthorized, too late": {func(_ *rig, s *share) { s.worker = "other" }, work.Stale, nil, 24},
 		"refused, still a share": {func(*rig, *share) {}, work.Rejected, errors.New("bad-time"), 0},

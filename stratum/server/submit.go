@@ -234,16 +234,35 @@ func reversed(id [32]byte) [32]byte {
 	return id
 }
 
+// lateAtMost bounds how long after a new parent shares of the one before count for
+// a client that takes no newer job.
+const lateAtMost = 10 * time.Second
+
+// stale reports whether work on a parent is worth nothing any more. A miner
+// cannot know of a new parent before it was told: what it found until then, and
+// shortly after, as long as wire and firmware take, is work done in good faith.
+func (s *session) stale(now time.Time, parent [32]byte) bool {
+	tip := s.srv.tip.Load()
+	switch {
+	case tip == nil || parent != tip.parent && (parent != tip.before || now.Sub(tip.since) >= lateAtMost):
+		return true
+	case parent == tip.parent:
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last.tpl.PrevBlock == tip.parent && now.Sub(s.moved) >= s.srv.cfg.StaleGrace
+}
+
 // assess decides whether a share that is no block counts, and for how much.
 func (s *session) assess(now time.Time, c *candidate) (float64, refusal) {
 	job := &c.job
-	current := s.srv.current.Load()
 	last := uint64(max(job.ntime, job.tpl.Time)) + uint64(s.srv.cfg.NTimeAhead.Seconds())
 	rolled := c.sol.Version ^ job.tpl.Version
 	switch {
 	case c.worker == nil:
 		return 0, s.refuseShare(pool.Unauthorized, stratum.CodeUnauthorized, "this worker is not authorized on this connection, send mining.authorize first")
-	case current == nil || current.PrevBlock != job.tpl.PrevBlock:
+	case s.stale(now, job.tpl.PrevBlock):
 		return 0, s.refuseShare(pool.StaleShare, stratum.CodeStale, "stale: the block after this job's parent (height %d) is already found", job.tpl.Height)
 	case c.sol.Time < job.tpl.MinTime:
 		return 0, s.refuseShare(pool.BadTime, stratum.CodeOther, "ntime %08x is before %08x, the earliest the chain accepts", c.sol.Time, job.tpl.MinTime)

@@ -32,6 +32,7 @@ func newBench(t testing.TB, blockTarget work.Target) *bench {
 	srv.blockCtx = t.Context()
 	job := r.publish(1, blockTarget)
 	job.MerkleBranch = make([][32]byte, 8)
+	srv.follow(time.Now(), job.PrevBlock)
 	srv.current.Store(newTemplate(job))
 	here, there := net.Pipe()
 	t.Cleanup(func() { _ = here.Close(); _ = there.Close() })
@@ -161,12 +162,14 @@ func BenchmarkSubmit(b *testing.B) {
 	for i := range lines {
 		raw[i] = []byte(lines[i])
 	}
-	i, parent := 0, byte(0)
+	i, parent := 0, byte(1) // as the rig's
 	b.ReportAllocs()
 	for b.Loop() {
 		if i == len(raw) { // the same shares count again on another parent
-			parent++
-			f.ses.srv.books.NewParent([32]byte{parent})
+			for range 2 { // those of the one before are remembered, too
+				parent++
+				f.ses.srv.books.NewParent([32]byte{parent})
+			}
 			i = 0
 		}
 		if err := f.ses.line(raw[i]); err != nil {

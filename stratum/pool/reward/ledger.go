@@ -218,6 +218,9 @@ func (l *Ledger) prune() bool {
 	return room
 }
 
+// ErrNote means that a block was found with a note that is not the books'.
+var ErrNote = errors.New("the note of a found block cannot be used")
+
 // ErrUnknown is returned for a block that is not in the ledger (any more).
 var ErrUnknown = errors.New("no such block in the books")
 
@@ -269,8 +272,11 @@ func (l *Ledger) rewards() (sum int64) {
 // already. Its credits and payments are those of its note.
 func (l *Ledger) Found(f Found) (bool, error) {
 	p, err := l.planOf(&f)
-	if err != nil || l.byID[f.ID] != nil {
-		return false, err
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", ErrNote, err)
+	}
+	if l.byID[f.ID] != nil {
+		return false, nil
 	}
 	f.Note = nil
 	f.Time = f.Time.Truncate(time.Millisecond).UTC()
