@@ -35,6 +35,7 @@ type Server struct {
 	numbers  atomic.Uint32 // of sessions
 	misuse   misuse
 	twins    twinTable
+	shy      shy
 	tip      atomic.Pointer[tip]
 	nextJob  atomic.Uint32 // ids start at random: a job of an earlier run is unknown, not mistaken
 	books    *pool.Books
@@ -185,6 +186,9 @@ func (s *Server) leave(ses *session) {
 	ses.mu.Lock()
 	workers := ses.workers
 	delete(s.sessions, ses)
+	if ses.question == asking {
+		s.shy.add(ses.host())
+	}
 	if ses.subscribed {
 		ses.dropLapsed()
 		s.prefixes.park(ses.extranonce1, ses.parked(time.Now()), s.cfg.ResumeEntries)
