@@ -36,6 +36,7 @@ type Config struct {
 	API     API     `toml:"api"`
 	Miner   Miner   `toml:"miner"`
 	Stratum Stratum `toml:"stratum"`
+	Pool    Pool    `toml:"pool"`
 	Signer  Signer  `toml:"signer"`
 
 	dir string
@@ -246,6 +247,7 @@ func Default() Config {
 			MinDifficulty: 1.0 / (1 << 24), MaxDifficulty: 1 << 50, MaxSessions: 10_000,
 			MaxCoinbase: 220, TLS: TLSAuto,
 		},
+		Pool:   Pool{Rewards: "own", PPLNSFactor: 2, MinPayout: 1_000_000, RetentionDays: 7, MaxMiB: 4096},
 		Signer: Signer{StartupWait: true},
 	}
 }
@@ -337,6 +339,7 @@ func (c *Config) check(file string) error {
 		{toml.Key{"stratum", "max_sessions"}, c.Stratum.MaxSessions >= 1, "want at least 1"},
 		{toml.Key{"stratum", "max_coinbase"}, c.Stratum.MaxCoinbase >= 128 && c.Stratum.MaxCoinbase <= 16_384, "want 128 to 16384 bytes; above 220 some devices stop mining"},
 	}
+	rules = append(rules, c.Pool.rules()...)
 	rules = append(rules, c.Signer.rules()...)
 	for _, r := range rules {
 		if !r.ok {

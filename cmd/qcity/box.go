@@ -190,13 +190,13 @@ func (b *box) openMining(file string, before *succession) error {
 	return nil
 }
 
-// booksDir, in the data directory, holds the books of the Stratum port.
-const booksDir = "pool"
-
 func (b *box) openBooks(payout []byte) error {
 	log := b.log.With("component", "pool")
-	c := pool.Config{Dir: filepath.Join(b.cfg.Path(b.cfg.Data), booksDir), Payable: payable(b.net), Log: log}
-	var err error
+	c, err := poolConfig(&b.cfg)
+	if err != nil {
+		return err
+	}
+	c.Payable, c.Log = payable(b.net), log
 	if b.books, err = pool.Open(time.Now(), c); err != nil {
 		return err
 	}

@@ -169,3 +169,12 @@ func (l *Ledger) Check() error {
 	r := l.Report()
 	return r.Check()
 }
+
+// Effort is the work since the block before in percent of what a block takes on
+// average; 0 if that is not known.
+func (b *BlockReport) Effort() float64 {
+	if b.Network.IsZero() {
+		return 0
+	}
+	return 100 * b.Work.Float64() / b.Network.Float64()
+}
