@@ -82,7 +82,7 @@ func openBox(ctx context.Context, cfg configs.Config, file string, before *succe
 	if err := b.openLink(file); err != nil {
 		return b, err
 	}
-	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, MaxCoinbase: cfg.Stratum.MaxCoinbase, Version: version, HashRate: b.hashRate}
+	nodeConfig := node.Config{Network: b.net, Dir: cfg.Path(cfg.Data), Payout: payout, MaxCoinbase: cfg.Stratum.MaxCoinbase, Version: version, HashRate: b.hashRate, Calls: b.calls}
 	if b.hasSigner() {
 		nodeConfig.Signer, nodeConfig.StartupWait = b.newSigner(), cfg.Signer.StartupWait
 	}

@@ -11,6 +11,6 @@ the pool's books on disk, whether the box runs or not, and change nothing; what 
 running box booked in the last quarter of a second is not on disk yet. docs/pool.md
 says what is kept, and how rewards are divided.`,
 	}
-	c.AddCommand(newPoolWorkers(), newPoolShares(), newPoolBlocks(), newPoolPayouts(), newPoolLoad())
+	c.AddCommand(newPoolWorkers(), newPoolShares(), newPoolBlocks(), newPoolPayouts(), newPoolSessions(), newPoolMessage(), newPoolReconnect(), newPoolLoad())
 	return c
 }

@@ -236,3 +236,14 @@ func TestUpgrade(t *testing.T) {
 		t.Error("another process")
 	}
 }
+
+// until reads lines up to one with text in it.
+func (m *lineMiner) until(text string) {
+	m.t.Helper()
+	for {
+		m.line()
+		if strings.Contains(m.in.Text(), text) {
+			return
+		}
+	}
+}

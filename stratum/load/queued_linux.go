@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// queuedFor returns how many bytes wait in the other ends' sockets for the
-// local addresses given: what the pool wrote and a client did not take. It
-// finds those whose other end is on this machine. Source: proc_pid_net(5).
-func queuedFor(mine map[netip.AddrPort]bool) (bytes []int64) {
+// queuedFor returns how many bytes wait in sockets of a port for the remote
+// addresses given: what the pool wrote and a client did not take. It finds
+// those whose pool is on this machine. Source: proc_pid_net(5).
+func queuedFor(port int, mine map[netip.AddrPort]bool) (bytes []int64) {
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		f, err := os.Open(name)
 		if err != nil {
@@ -24,8 +24,9 @@ func queuedFor(mine map[netip.AddrPort]bool) (bytes []int64) {
 			if len(fields) < 5 {
 				continue
 			}
-			remote, ok := procAddr(fields[2])
-			if !ok || !mine[remote] {
+			local, ok1 := procAddr(fields[1])
+			remote, ok2 := procAddr(fields[2])
+			if !ok1 || !ok2 || int(local.Port()) != port || !mine[remote] {
 				continue
 			}
 			waiting, _, _ := strings.Cut(fields[4], ":")

@@ -134,7 +134,7 @@ func (r *run) queued() *Queued {
 	if len(all) == 0 {
 		return nil
 	}
-	b := queuedFor(all)
+	b := queuedFor(r.remote.Port, all)
 	if len(b) == 0 {
 		return nil
 	}

@@ -38,7 +38,8 @@ type Config struct {
 	// long run, are taken; more close the connection. An accepted share allows
 	// one more. Default 2000 and 20.
 	FloodBurst, FloodRate int
-	// WriteTimeout closes a connection that takes no data for so long. Default 30 s.
+	// WriteTimeout closes a connection that takes no data, or confirms none (Linux),
+	// for so long. Default 30 s.
 	WriteTimeout time.Duration
 	// RefreshInterval is the longest time between two jobs; the same work is
 	// sent again with a later time stamp, because firmware gives a server up

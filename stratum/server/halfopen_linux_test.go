@@ -33,6 +33,9 @@ func TestHalfOpenConnectionsEnd(t *testing.T) {
 		if ms, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 0x12); ms != 120_000 || err != nil {
 			t.Errorf("TCP_USER_TIMEOUT is %d ms, %v", ms, err)
 		}
+		if n, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF); n != 2*sendBuffer || err != nil {
+			t.Errorf("SO_SNDBUF is %d, %v", n, err)
+		}
 	}); err != nil {
 		t.Error(err)
 	}

@@ -107,9 +107,10 @@ func TestInvalidShareLadder(t *testing.T) {
 				c.awaitJob()
 				heard := map[string]int{}
 				sent := 0
-				for closed := false; !closed && sent < 100; sent++ {
+				params := tc.params(c) // the same one is as bad again
+				for closed := false; !closed && sent < 60; sent++ {
 					time.Sleep(5 * time.Second)
-					line := fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":%s}`+"\n", sent, tc.params(c))
+					line := fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":%s}`+"\n", sent, params)
 					if tc.good && sent%8 == 7 {
 						line += fmt.Sprintf(`{"id":"good","method":"mining.submit","params":%s}`+"\n", c.valid(c.job).params())
 					}
@@ -135,7 +136,7 @@ func TestInvalidShareLadder(t *testing.T) {
 				if got != tc.want {
 					t.Errorf("counted %+v", got)
 				}
-				if dropped := sent < 100; dropped != (tc.want.InvalidDropped > 0) {
+				if dropped := sent < 60; dropped != (tc.want.InvalidDropped > 0) {
 					t.Errorf("%d shares went in", sent)
 				}
 				if heard["client.show_message"] != int(tc.want.InvalidWarned) || heard["client.reconnect"] != int(tc.want.InvalidReconnected) {
@@ -296,6 +297,31 @@ func TestClientWithoutAgentIsAskedOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A device that hangs up over the question is not asked again, whatever it is.
+func TestShyClientIsNotAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRig(t, easyConfig())
+		defer r.stop()
+		r.publish(1, hard)
+		for i, remote := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"} {
+			c := r.clientFrom(remote)
+			c.subscribe(`[]`)
+			c.call("mining.authorize", `["w"]`)
+			c.call("mining.submit", c.valid(c.awaitJob()).params())
+			synctest.Wait()
+			asked := false
+			for len(c.lines) > 0 {
+				asked = asked || (<-c.lines).Method == "client.get_version"
+			}
+			if want := i != 1; asked != want {
+				t.Errorf("%s: asked %v", remote, asked)
+			}
+			_ = c.conn.Close()
+			synctest.Wait()
+		}
+	})
 }
 
 func TestMessagesFromTheOperator(t *testing.T) {

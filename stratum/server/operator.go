@@ -1,6 +1,10 @@
 package server
 
-import "qcitycoin.org/qcity/stratum"
+import (
+	"sync"
+
+	"qcitycoin.org/qcity/stratum"
+)
 
 // Message shows a sentence to the owners of miners (client.show_message): to
 // those that want says yes to, or to all if it is nil. It returns how many
@@ -48,10 +52,38 @@ const (
 // questionID is the id of client.get_version. Clients count their own up from 0.
 const questionID = 1 << 30
 
+// shy remembers the addresses of clients that hung up when asked for their name.
+type shy struct {
+	mu    sync.Mutex
+	hosts map[string]struct{}
+}
+
+// maxShy bounds it; then everybody may be asked once more.
+const maxShy = 1024
+
+func (s *shy) add(host string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hosts == nil || len(s.hosts) >= maxShy {
+		s.hosts = map[string]struct{}{}
+	}
+	s.hosts[host] = struct{}{}
+}
+
+func (s *shy) has(host string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.hosts[host]
+	return ok
+}
+
 // askVersion asks a client without a user agent for its name, once, after its
 // first good share: by then it is no health check. The caller holds s.mu.
 func (s *session) askVersion() {
 	s.question = asking
+	if s.srv.shy.has(s.host()) {
+		return
+	}
 	s.outBuf(stratum.AppendGetVersion(s.buf(), questionID))
 }
 

@@ -35,6 +35,7 @@ type Server struct {
 	numbers  atomic.Uint32 // of sessions
 	misuse   misuse
 	twins    twinTable
+	shy      shy
 	tip      atomic.Pointer[tip]
 	nextJob  atomic.Uint32 // ids start at random: a job of an earlier run is unknown, not mistaken
 	books    *pool.Books
@@ -42,6 +43,8 @@ type Server struct {
 	buffers  sync.Pool  // *[]byte for output
 	blockCtx context.Context
 	noise    rate.Sometimes // how often refused Stratum V2 clients are worth a line
+	// and connections with identical work
+	twinNoise rate.Sometimes
 
 	wg       sync.WaitGroup
 	mu       sync.Mutex // locked before any session's
@@ -69,8 +72,8 @@ func New(cfg Config, books *pool.Books, ln net.Listener, feed *work.Feed, submit
 		solved:   pool.NewSeen(2048),
 		sessions: map[*session]struct{}{},
 		prefixes: newPrefixes(time.Now(), books),
-		noise:    rate.Sometimes{Interval: time.Minute},
-		stop:     make(chan struct{}), ended: make(chan struct{}),
+		noise:    rate.Sometimes{Interval: time.Minute}, twinNoise: rate.Sometimes{First: 5, Interval: time.Minute},
+		stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.buffers.New = func() any { b := make([]byte, 0, 2048); return &b }
 	s.nextJob.Store(rand.Uint32())
@@ -185,6 +188,9 @@ func (s *Server) leave(ses *session) {
 	ses.mu.Lock()
 	workers := ses.workers
 	delete(s.sessions, ses)
+	if ses.question == asking {
+		s.shy.add(ses.host())
+	}
 	if ses.subscribed {
 		ses.dropLapsed()
 		s.prefixes.park(ses.extranonce1, ses.parked(time.Now()), s.cfg.ResumeEntries)

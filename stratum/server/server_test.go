@@ -211,6 +211,7 @@ func TestNotStaleBeforeTheMinerIsTold(t *testing.T) {
 		c.login("x")
 		ses := r.srv.all()[0]
 		first := c.job
+		synctest.Wait() // nothing is being written
 		ses.mu.Lock()
 		ses.writing = true // as if the socket took nothing
 		ses.mu.Unlock()

@@ -61,7 +61,7 @@ type session struct {
 }
 
 func newSession(srv *Server, conn net.Conn, now time.Time) *session {
-	halfOpen(conn, 2*time.Minute)
+	halfOpen(conn, srv.cfg.WriteTimeout)
 	s := &session{
 		srv: srv, socket: conn, conn: conn, remote: conn.RemoteAddr().String(), connected: now,
 		drained: make(chan struct{}, 1),
@@ -330,6 +330,9 @@ func (s *session) drain() {
 		if buf == nil {
 			s.writing = false
 			closing := s.closing
+			if !closing && !s.srv.handing.Load() { // TLS may have something to say by itself, later
+				_ = s.conn.SetWriteDeadline(time.Time{})
+			}
 			s.mu.Unlock()
 			if closing {
 				port.HangUp(s.conn, time.Second)

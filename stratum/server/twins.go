@@ -58,8 +58,10 @@ func (s *session) twin(number uint32) {
 		return
 	}
 	s.srv.misuse.identical.Add(1)
-	s.srv.log.Warn("stratum: two connections submit identical work, so one of them ignores its extranonce1 or copies the other's shares; update its firmware",
-		"remote", s.remote, "agent", agent, "other", other.remote)
+	s.srv.twinNoise.Do(func() {
+		s.srv.log.Warn("stratum: two connections submit identical work, so one of them ignores its extranonce1 or copies the other's shares; update its firmware",
+			"remote", s.remote, "agent", agent, "other", other.remote)
+	})
 	s.srv.renumber(s)
 }
 

@@ -53,9 +53,13 @@ func TestQueued(t *testing.T) {
 		_ = pool.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 		_, _ = pool.Write(make([]byte, 16<<20))
 		mine := client.LocalAddr().(*net.TCPAddr).AddrPort()
-		got := queuedFor(map[netip.AddrPort]bool{mine: true, netip.AddrPortFrom(mine.Addr(), 1): true})
+		port := ln.Addr().(*net.TCPAddr).Port
+		got := queuedFor(port, map[netip.AddrPort]bool{mine: true, netip.AddrPortFrom(mine.Addr(), 1): true})
 		if len(got) != 1 || got[0] == 0 {
 			t.Errorf("%s: queued %v", listen, got)
+		}
+		if got := queuedFor(port+1, map[netip.AddrPort]bool{mine: true}); len(got) != 0 {
+			t.Errorf("%s: another port's queue counts: %v", listen, got)
 		}
 	}
 }
