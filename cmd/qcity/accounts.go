@@ -89,7 +89,9 @@ func (a *accounts) found(b node.FoundBlock) error {
 		// Trying again would not help. Its outputs may pay accounts: a person has to look.
 		a.log.Error("a found block is booked as the operator's, as its note says nothing of use", "block", b.ID, "height", b.Height, "err", err)
 		f.Note = nil
-		err = a.books.Found(f)
+		if err = a.books.Found(f); errors.Is(err, reward.ErrNote) {
+			return nil // it is in the books already
+		}
 	}
 	return err
 }

@@ -21,15 +21,18 @@ import (
 
 // lineMiner mines by hand over a connection to the Stratum port.
 type lineMiner struct {
-	t    testing.TB
-	conn net.Conn
-	in   *bufio.Scanner
-	e1   string
-	job  []json.RawMessage // params of the last mining.notify
-	next uint32            // nonce
+	t      testing.TB
+	conn   net.Conn
+	in     *bufio.Scanner
+	worker string
+	e1     string
+	job    []json.RawMessage // params of the last mining.notify
+	next   uint32            // nonce
 }
 
-func dialMiner(t testing.TB, address string) *lineMiner {
+func dialMiner(t testing.TB, address string) *lineMiner { return dialMinerAs(t, address, "hand") }
+
+func dialMinerAs(t testing.TB, address, worker string) *lineMiner {
 	t.Helper()
 	var conn net.Conn
 	retry(t, func() (err error) {
@@ -37,8 +40,8 @@ func dialMiner(t testing.TB, address string) *lineMiner {
 		return err
 	})
 	t.Cleanup(func() { _ = conn.Close() })
-	m := &lineMiner{t: t, conn: conn, in: bufio.NewScanner(conn)}
-	m.send(`{"id":"s","method":"mining.subscribe","params":["by hand"]}` + "\n" + `{"id":"a","method":"mining.authorize","params":["hand","x"]}` + "\n")
+	m := &lineMiner{t: t, conn: conn, in: bufio.NewScanner(conn), worker: worker}
+	m.send(`{"id":"s","method":"mining.subscribe","params":["by hand"]}` + "\n" + fmt.Sprintf(`{"id":"a","method":"mining.authorize","params":[%q,"x"]}`, worker) + "\n")
 	var result []json.RawMessage
 	m.decode(m.answer("s"), &result)
 	m.decode(result[1], &m.e1)
@@ -146,7 +149,7 @@ func (m *lineMiner) solve(id string, lo, hi uint32) string {
 		m.next++
 		hash := double(binary.LittleEndian.AppendUint32(header[:76:76], m.next))
 		if top := binary.LittleEndian.Uint32(hash[28:]); lo <= top && top < hi {
-			return fmt.Sprintf(`{"id":%q,"method":"mining.submit","params":["hand",%s,"0000000000000000",%s,"%08x"]}`+"\n", id, m.job[0], m.job[7], m.next)
+			return fmt.Sprintf(`{"id":%q,"method":"mining.submit","params":[%q,%s,"0000000000000000",%s,"%08x"]}`+"\n", id, m.worker, m.job[0], m.job[7], m.next)
 		}
 	}
 }
@@ -234,6 +237,22 @@ func TestUpgrade(t *testing.T) {
 	}
 	if k.node.pid() != pid {
 		t.Error("another process")
+	}
+}
+
+// submit searches a share, as solve does, and sends it; it returns the id to await.
+func (m *lineMiner) submit(lo, hi uint32) string {
+	m.t.Helper()
+	id := fmt.Sprint("share", m.next)
+	m.send(m.solve(id, lo, hi))
+	return id
+}
+
+// newJob reads up to the next job that throws the last away.
+func (m *lineMiner) newJob() {
+	m.t.Helper()
+	for last := string(m.job[0]); string(m.job[0]) == last || string(m.job[8]) != "true"; {
+		m.line()
 	}
 }
 
