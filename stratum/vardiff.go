@@ -49,11 +49,20 @@ const (
 	fewShares  = 8    // the least evidence for a jump up
 	burst      = 0.25 // the least number of intervals evidence is spread over: shares that
 	// a stalled network delivers at once are no proof of an endlessly fast miner
-	muchTooFast   = 4  // a settled miner that is this many times too fast is sought again
-	seekSilence   = 3  // so many intervals without any share end in a step down while seeking,
-	settleSilence = 12 // and this many in steady state
-	silentStep    = 1. / 64
-	seekShares    = 48   // the evidence on which a difficulty is settled (error 1/√48 = 14 %)
+	muchTooFast = 4 // a settled miner that is this many times too fast is sought again
+	// Intervals (settled ones) without any share that end in a step down. A miner
+	// that has shown no share yet may be starting up, which takes seconds, and a
+	// minute for a device with boards; one that has shown some is more likely to
+	// pause than to have lost most of its hash rate, and a difficulty near nothing
+	// would have it flood this server when it goes on.
+	firstSilence  = 2       // before any share, for the first step
+	classSilence  = 12      // the same for a device of a known kind
+	nextSilence   = 1. / 5  // of the first one, for each further step
+	silentStep    = 1. / 64 // before any share
+	sawSilence    = 12      // after shares; doubles with each step
+	soughtSilence = 3       // after shares, while seeking; doubles, too
+	pausedStep    = 1. / 4
+	seekShares    = 40   // the evidence on which a difficulty is settled (error 1/√40 = 16 %)
 	band          = 0.25 // error, in natural log units, that is left alone in steady state,
 	sigmas        = 2.5  // besides so many standard deviations of counting noise
 	steadyShares  = 20   // the least evidence for a correction in steady state
@@ -67,8 +76,8 @@ const (
 // a pure state machine: time comes in as an argument.
 //
 // A session whose hash rate is unknown is sought first: shares are wanted ten
-// times as often, jumps need few of them, and silence divides by 64 until 48
-// shares tell the rate within 14 %. Then the difficulty is settled, and only
+// times as often, jumps need few of them, and silence divides by 64 until the
+// first ones come; 40 shares tell the rate within 16 %. Then the difficulty is settled, and only
 // moves when the evidence speaks against it: few, large steps, because firmware
 // counts shares that cross a change as its own rejects.
 //
@@ -81,6 +90,9 @@ type Vardiff struct {
 	floor   float64 // what the miner asked for as a minimum, 0 if nothing
 	pinned  bool    // a difficulty in the password turns steering off
 	seeking bool
+	shares  int  // heard, up to fewShares: then the miner is known to hash
+	class   bool // the kind of the device is known
+	quiet   int  // steps down by silence since the last share
 
 	since time.Time // start of the evidence
 	heard time.Time // of its last share, or its start
@@ -96,20 +108,23 @@ func NewVardiff(cfg VardiffConfig, now time.Time) Vardiff {
 type VardiffState struct {
 	Current, Floor, Least float64 // Least: the device's own minimum, see Device
 	Pinned, Settled       bool
+	Class                 bool
+	Shares, Quiet         int
 	Since, Heard          time.Time
 	Sum                   float64
 }
 
 // State returns what ResumeVardiff goes on with.
 func (v *Vardiff) State() VardiffState {
-	return VardiffState{v.current, v.floor, v.cfg.Min, v.pinned, !v.seeking, v.since, v.heard, v.sum}
+	return VardiffState{v.current, v.floor, v.cfg.Min, v.pinned, !v.seeking, v.class, v.shares, v.quiet, v.since, v.heard, v.sum}
 }
 
 // ResumeVardiff goes on where another controller stopped; cfg must have passed Check.
 func ResumeVardiff(cfg VardiffConfig, s VardiffState) Vardiff {
 	cfg.Min = min(max(cfg.Min, s.Least), cfg.Max)
 	return Vardiff{
-		cfg: cfg, current: s.Current, floor: s.Floor, pinned: s.Pinned, seeking: !s.Settled, since: s.Since, heard: s.Heard, sum: s.Sum,
+		cfg: cfg, current: s.Current, floor: s.Floor, pinned: s.Pinned, seeking: !s.Settled,
+		shares: s.Shares, class: s.Class, quiet: s.Quiet, since: s.Since, heard: s.Heard, sum: s.Sum,
 	}
 }
 
@@ -119,6 +134,7 @@ func ResumeVardiff(cfg VardiffConfig, s VardiffState) Vardiff {
 // reports whether the difficulty changed.
 func (v *Vardiff) Suit(now time.Time, start, floor float64) bool {
 	v.cfg.Min = min(max(v.cfg.Min, floor), v.cfg.Max)
+	v.class = v.class || start > 0
 	d := v.current
 	if v.floor == 0 && start > 0 {
 		d = start
@@ -137,9 +153,13 @@ func (v *Vardiff) Restart(now time.Time) { v.since, v.heard, v.sum = now, now, 0
 // counts as one of the current.
 func (v *Vardiff) Share(now time.Time, difficulty float64) bool {
 	v.sum += min(difficulty/v.current, 1)
-	v.heard = now
+	v.heard, v.shares, v.quiet = now, min(v.shares+1, fewShares), 0
 	return v.judge(now)
 }
+
+// Alive says that the miner sent a share that was refused: it is not silent, and
+// an easier difficulty would not help it.
+func (v *Vardiff) Alive(now time.Time) { v.heard = now }
 
 // Tick judges the time that went by without shares and reports whether the
 // difficulty changed. Call it about once a second.
@@ -202,10 +222,13 @@ func (v *Vardiff) judge(now time.Time) bool {
 		}
 		v.seeking = true
 		return v.set(now, niceDifficulty(v.current*pace))
-	case v.seeking && observed == 0 && expected >= seekSilence,
-		!v.seeking && now.Sub(v.heard) >= settleSilence*v.cfg.Interval:
-		v.seeking = true
-		return v.set(now, niceDifficulty(v.current*silentStep))
+	case now.Sub(v.heard) >= v.patience():
+		step := pausedStep
+		if v.shares < fewShares {
+			step = silentStep
+		}
+		v.quiet++
+		return v.set(now, niceDifficulty(v.current*step))
 	case v.seeking:
 		return v.seek(now, observed, expected)
 	case max(observed, expected) >= steadyShares:
@@ -221,6 +244,23 @@ func (v *Vardiff) judge(now time.Time) bool {
 	return false
 }
 
+// patience is how long the miner may be silent before the next step down.
+func (v *Vardiff) patience() time.Duration {
+	intervals := float64(firstSilence)
+	if v.class {
+		intervals = classSilence
+	}
+	switch {
+	case v.shares == fewShares && v.seeking:
+		intervals = math.Ldexp(soughtSilence, v.quiet)
+	case v.shares == fewShares:
+		intervals = math.Ldexp(sawSilence, v.quiet)
+	case v.shares > 0 || v.quiet > 0:
+		intervals *= nextSilence
+	}
+	return time.Duration(min(intervals, 1e6) * float64(v.cfg.Interval))
+}
+
 // seek goes down to where shares come often enough to count them soon, and
 // settles when enough of them came.
 func (v *Vardiff) seek(now time.Time, observed, expected float64) bool {
@@ -228,7 +268,7 @@ func (v *Vardiff) seek(now time.Time, observed, expected float64) bool {
 	case observed >= seekShares:
 		v.seeking = false
 		return v.set(now, niceDifficulty(v.current*observed/max(expected, burst)*seekFaster))
-	case expected >= 12 && observed < expected/2 && v.current > max(v.cfg.Min, v.floor):
+	case expected >= 12 && observed >= 1 && observed < expected/2 && v.current > max(v.cfg.Min, v.floor):
 		return v.set(now, niceDifficulty(v.current*max(observed, burst)/expected))
 	}
 	return false
@@ -238,6 +278,6 @@ func (v *Vardiff) seek(now time.Time, observed, expected float64) bool {
 func (v *Vardiff) Resume(now time.Time, d float64) {
 	if v.floor == 0 { // a suggestion or password already sent on this connection wins
 		v.set(now, d)
-		v.seeking = false
+		v.seeking, v.shares = false, fewShares
 	}
 }

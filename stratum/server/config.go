@@ -44,7 +44,8 @@ type Config struct {
 	// RefreshInterval is the longest time between two jobs; the same work is
 	// sent again with a later time stamp, because firmware gives a server up
 	// after 60 to 120 silent seconds, and some lets its hash rate fade without
-	// new jobs. Default 24 s (checked once a second, so 25 s at most).
+	// new jobs. Default 22 s: checked once a second, that is 25 s at most
+	// even on a machine that is late.
 	RefreshInterval time.Duration
 	// UpdateInterval is the least time between a job and the next on the same
 	// parent: every new job costs a device the work in its pipeline, and better
@@ -95,7 +96,7 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.FloodRate, 20)
 	orDefault(&c.TakeoverSilence, 5*time.Second)
 	orDefault(&c.WriteTimeout, 30*time.Second)
-	orDefault(&c.RefreshInterval, 24*time.Second)
+	orDefault(&c.RefreshInterval, 22*time.Second)
 	orDefault(&c.UpdateInterval, 10*time.Second)
 	orDefault(&c.StaleGrace, 2*time.Second)
 	orDefault(&c.RetargetGrace, 2*time.Minute)

@@ -253,6 +253,24 @@ func TestHandOverOfAnotherProgramsState(t *testing.T) {
 	}
 }
 
+// A miner that comes before there is any work is remembered as well.
+func TestResumeBeforeTheFirstJob(t *testing.T) {
+	books := pool.New(time.Now(), pool.Config{})
+	r := begin(t, listen(t), books, nil, nil)
+	c := dialTCP(t, r.srv.ln.Addr().String())
+	c.subscribe(`["test/1"]`)
+	c.call("mining.authorize", `["w","x"]`)
+	for m := range c.lines {
+		if m.Method == "mining.set_difficulty" {
+			break
+		}
+	}
+	if list := books.Prefixes(); len(list) != 1 || fmt.Sprintf("%x", list[0].Extranonce1) != c.e1 {
+		t.Errorf("the books remember %v, not %s", list, c.e1)
+	}
+	r.stop()
+}
+
 // A server that was killed has handed nothing over. What its books remember is
 // enough for a miner to go on with the same extranonce1 and difficulty.
 func TestResumeAfterACrash(t *testing.T) {

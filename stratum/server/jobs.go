@@ -176,6 +176,10 @@ func (s *session) remember() {
 	s.srv.books.Issued(s.extranonce1, names, s.vardiff.Difficulty())
 }
 
+// floodFactor is how many times harder a difficulty has to become for the job that
+// comes with it to replace all others at once (bfgminer as a proxy, Antminer S19).
+const floodFactor = 8
+
 // compose queues the newest job, preceded by its difficulty if that changed.
 // It runs when the session is about to write, so however slow a client is,
 // only the newest job is ever waiting for it. The caller holds s.mu.
@@ -188,11 +192,15 @@ func (s *session) compose(now time.Time) {
 	if tpl == nil { // nothing to hash yet: say something, so that nobody hangs up
 		s.lastNotify = now
 		s.announced = s.vardiff.Difficulty()
+		s.remember()
 		s.outBuf(stratum.AppendSetDifficulty(s.buf(), s.announced))
 		return
 	}
 	tpl = tpl.of(s.workers[0].Name(), s.srv.cfg.Personal)
 	d := stratum.ShareDifficulty(s.vardiff.Difficulty(), tpl.network)
+	// A device may be slow to drop what it works on, and some only do so when told
+	// to. When it is far too fast that is worth more than what is in its pipeline.
+	flood := s.announced > 0 && d >= floodFactor*s.announced
 	if d != s.announced || s.forceDifficulty {
 		s.announce(now, d)
 		s.forceDifficulty = false
@@ -206,11 +214,12 @@ func (s *session) compose(now time.Time) {
 		aim:   tpl.aim(d),
 		tpl:   tpl,
 	}
-	clean := !s.working || s.fresh || s.last.tpl.PrevBlock != tpl.PrevBlock
-	s.fresh = false
-	if clean {
+	moved := !s.working || s.last.tpl.PrevBlock != tpl.PrevBlock
+	if moved {
 		s.moved = now
 	}
+	clean := moved || s.fresh || flood
+	s.fresh = false
 	s.outBuf(stratum.AppendNotify(s.buf(), job.id, tpl.body, job.ntime, clean))
 	s.jobs.add(job, s.srv.cfg.KeepJobs)
 	s.last, s.lastNotify, s.working = job, now, true

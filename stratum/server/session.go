@@ -53,7 +53,7 @@ type session struct {
 	last        sentJob
 	working     bool // a job was sent on this connection
 	lastNotify  time.Time
-	moved       time.Time // when the last clean job was sent
+	moved       time.Time // when the first job on this parent was sent
 	accepted    uint64
 	rejected    uint64
 

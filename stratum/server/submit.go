@@ -79,6 +79,7 @@ func (s *session) refused(now time.Time, id stratum.Raw, c *candidate, no refusa
 	s.srv.books.Reject(now, c.worker, no.reason)
 	s.mu.Lock()
 	s.rejected++
+	s.vardiff.Alive(now)
 	s.outBuf(stratum.AppendError(s.buf(), id, &stratum.Error{Code: no.code, Reason: string(s.why)}))
 	var err error
 	if invalid(no.reason) {
