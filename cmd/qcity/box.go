@@ -266,6 +266,9 @@ func (b *box) openMonitor(payout []byte) {
 		net: b.net, chain: b.node.Chain, pool: b.node.PoolSize, miner: b.miner, stratum: b.stratum,
 		payout: payout, log: b.log, started: time.Now(), followed: b.node.Chain.Tip().ID,
 	}
+	if b.books != nil {
+		b.monitor.books = b.books.Journal
+	}
 	if b.stratumListener != nil {
 		b.monitor.address = b.stratumListener.Addr().String()
 	}

@@ -15,6 +15,7 @@ import (
 	"qcitycoin.org/qcity/node/chain"
 	"qcitycoin.org/qcity/node/consensus"
 	"qcitycoin.org/qcity/node/types"
+	"qcitycoin.org/qcity/stratum/pool"
 	"qcitycoin.org/qcity/stratum/server"
 )
 
@@ -64,9 +65,10 @@ type monitor struct {
 	net     *consensus.Network
 	chain   *chain.Manager
 	pool    func() (count int, bytes int64)
-	miner   *miner.Miner   // nil: off
-	stratum *server.Server // nil: off
-	address string         // of the Stratum port
+	miner   *miner.Miner             // nil: off
+	stratum *server.Server           // nil: off
+	address string                   // of the Stratum port
+	books   func() pool.JournalStats // nil: none
 	payout  []byte
 	signer  func(ctx context.Context) (signerState, error) // nil: none
 	log     *slog.Logger
@@ -338,6 +340,14 @@ func (m *monitor) alerts(s *firmwareapi.Status, signer *signerState) []firmwarea
 	var list []firmwareapi.Alert
 	if signer.err != "" {
 		list = append(list, firmwareapi.Alert{Level: "error", Message: "signer: " + signer.err, Since: signer.since.UTC().Format(time.RFC3339)})
+	}
+	if m.books != nil {
+		if j := m.books(); !j.Failing.IsZero() {
+			list = append(list, firmwareapi.Alert{
+				Level: "error", Since: j.Failing.UTC().Format(time.RFC3339),
+				Message: "the pool's books cannot be written, mining goes on: free disk space, or look after the disk: " + j.Err,
+			})
+		}
 	}
 	if d := s.Finality.Degraded; d != nil {
 		level := "warning"

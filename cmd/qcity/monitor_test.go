@@ -14,6 +14,7 @@ import (
 	firmwareapi "qcitycoin.org/qcity/firmware-api"
 	"qcitycoin.org/qcity/hw"
 	"qcitycoin.org/qcity/miner"
+	"qcitycoin.org/qcity/stratum/pool"
 )
 
 // TestMinerFigures: what the status shows of the CPU miner.
@@ -84,5 +85,20 @@ func TestEnergyCounter(t *testing.T) {
 			t.Fatalf("%v J, error %v, want %v", got, err, want)
 		}
 		root["sys/class/powercap/intel-rapl:0/energy_uj"].Data = []byte("7000000\n")
+	}
+}
+
+// TestBooksAlert: books that cannot be written are on the status page.
+func TestBooksAlert(t *testing.T) {
+	since := time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
+	var stats pool.JournalStats
+	m := &monitor{books: func() pool.JournalStats { return stats }}
+	if list := m.alerts(&firmwareapi.Status{}, &signerState{}); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	stats = pool.JournalStats{Failing: since, Err: "no space left on device"}
+	list := m.alerts(&firmwareapi.Status{}, &signerState{})
+	if len(list) != 1 || list[0].Level != "error" || list[0].Since != "2027-01-02T03:04:05Z" || !strings.Contains(list[0].Message, "no space left") {
+		t.Errorf("%+v", list)
 	}
 }
