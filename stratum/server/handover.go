@@ -58,6 +58,8 @@ type savedParked struct {
 	Difficulty  float64
 	Jobs        []savedJob
 	Last        savedJob
+	Lapsed      []savedLapsed
+	Past        []savedPast
 }
 
 type savedSession struct {
@@ -146,6 +148,7 @@ func (s *Server) collect() (*Handover, error) {
 	for e1, p := range s.prefixes.parked {
 		st.Parked = append(st.Parked, savedParked{
 			Extranonce1: e1, Closed: p.closed, Difficulty: p.difficulty, Jobs: t.jobs(&p.jobs), Last: t.job(p.last),
+			Lapsed: saveLapsed(p.lapsed), Past: savePast(p.past),
 		})
 	}
 	st.Templates = t.list
@@ -186,13 +189,36 @@ func (s *session) save(t *templateTable) (savedSession, bool) {
 	}
 	saved.Nonce2, saved.Changes, saved.Rolls, saved.Fresh = s.nonce2, s.changes, s.rolls, s.fresh
 	saved.TakenAt, saved.Class, saved.Info = s.takenAt, s.class, s.info
-	for _, l := range s.lapsed {
-		saved.Lapsed = append(saved.Lapsed, savedLapsed{l.extranonce1, l.last})
-	}
-	for _, p := range s.past {
-		saved.Past = append(saved.Past, savedPast{p.difficulty, p.until})
-	}
+	saved.Lapsed, saved.Past = saveLapsed(s.lapsed), savePast(s.past)
 	return saved, !s.closing
+}
+
+func saveLapsed(list []lapsed) (saved []savedLapsed) {
+	for _, l := range list {
+		saved = append(saved, savedLapsed{l.extranonce1, l.last})
+	}
+	return saved
+}
+
+func savePast(list []pastTarget) (saved []savedPast) {
+	for _, p := range list {
+		saved = append(saved, savedPast{p.difficulty, p.until})
+	}
+	return saved
+}
+
+func loadLapsed(saved []savedLapsed) (list []lapsed) {
+	for _, l := range saved {
+		list = append(list, lapsed{l.Extranonce1, l.Last})
+	}
+	return list
+}
+
+func loadPast(saved []savedPast) (list []pastTarget) {
+	for _, p := range saved {
+		list = append(list, pastTarget{p.Difficulty, p.Until})
+	}
+	return list
 }
 
 // templateTable numbers the templates that saved jobs refer to.
@@ -259,6 +285,7 @@ func (s *Server) Adopt(h *Handover) error {
 		s.prefixes.parked[p.Extranonce1] = parked{
 			closed: p.Closed, difficulty: p.Difficulty,
 			jobs: s.sentJobs(templates, p.Jobs), last: sent(templates, p.Last),
+			lapsed: loadLapsed(p.Lapsed), past: loadPast(p.Past),
 		}
 	}
 	for i := range st.Sessions {
@@ -289,9 +316,7 @@ func (s *Server) adopt(h *Handover, saved *savedSession, templates []*template) 
 	ses.lastNotify, ses.accepted, ses.rejected = saved.LastNotify, saved.Accepted, saved.Rejected
 	ses.jobs, ses.last = s.sentJobs(templates, saved.Jobs), sent(templates, saved.Last)
 	ses.working = ses.working && ses.last.tpl != nil
-	for _, p := range saved.Past {
-		ses.past = append(ses.past, pastTarget{p.Difficulty, p.Until})
-	}
+	ses.lapsed, ses.past = loadLapsed(saved.Lapsed), loadPast(saved.Past)
 	if len(saved.Output) > 0 {
 		ses.outBuf(append(ses.buf(), saved.Output...))
 	}
@@ -305,9 +330,8 @@ func (s *Server) adopt(h *Handover, saved *savedSession, templates []*template) 
 	if saved.Nonce2 != 0 {
 		ses.nonce2 = saved.Nonce2
 	}
-	for _, l := range saved.Lapsed {
-		ses.lapsed = append(ses.lapsed, lapsed{l.Extranonce1, l.Last})
-		s.prefixes.live[l.Extranonce1] = ses
+	for _, l := range ses.lapsed {
+		s.prefixes.live[l.extranonce1] = ses
 	}
 	if ses.subscribed {
 		s.prefixes.live[ses.extranonce1] = ses

@@ -143,8 +143,12 @@ func TestHandOver(t *testing.T) {
 	if back.e1 != parkedPrefix {
 		t.Errorf("a miner that was away for the change got %s instead of its %s", back.e1, parkedPrefix)
 	}
+	back.call("mining.authorize", `["w","x"]`)
+	if m := back.call("mining.submit", gone.valid(gone.job).params()); string(m.Result) != "true" {
+		t.Errorf("its share of a job from before the change: %s", m.Error)
+	}
 	st := r.srv.Stats()
-	if st.Connections != 3 || st.Miners != 2 || st.Total.Accepted != 5 || st.Total.Blocks != 0 {
+	if st.Connections != 3 || st.Miners != 3 || st.Total.Accepted != 6 || st.Total.Blocks != 0 {
 		t.Errorf("%d connections, %d miners, total %+v", st.Connections, st.Miners, st.Total)
 	}
 	for _, s := range st.Sessions {
