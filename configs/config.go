@@ -99,6 +99,25 @@ type Stratum struct {
 	// 16384. All devices take 220, which is four payouts; docs/found.md says which stop
 	// mining above what.
 	MaxCoinbase int `toml:"max_coinbase"`
+	// Devices come before the built-in table of devices (docs/stratum.md): [[stratum.devices]].
+	Devices []StratumDevice `toml:"devices"`
+}
+
+// StratumDevice says what miners with one kind of user agent start with.
+type StratumDevice struct {
+	// Agent is how the user agent begins, in either case. Empty: everybody, and the
+	// built-in table is not used.
+	Agent string `toml:"agent"`
+	// Start is the first difficulty and Floor the least one; 0 leaves that to
+	// start_difficulty and min_difficulty.
+	Start float64 `toml:"start"`
+	Floor float64 `toml:"floor"`
+	// Extranonce2 is 8, or 4 for firmware that does not ask for the size; 0 is 8.
+	Extranonce2 int `toml:"extranonce2"`
+}
+
+func (d StratumDevice) ok() bool {
+	return d.Start >= 0 && d.Floor >= 0 && (d.Start == 0 || d.Floor <= d.Start) && (d.Extranonce2 == 0 || d.Extranonce2 == 4 || d.Extranonce2 == 8)
 }
 
 // Values of Stratum.TLS.
@@ -336,6 +355,7 @@ func (c *Config) check(file string) error {
 		{toml.Key{"stratum", "start_difficulty"}, c.Stratum.StartDifficulty >= c.Stratum.MinDifficulty && c.Stratum.StartDifficulty <= c.Stratum.MaxDifficulty, "want a value between min_difficulty and max_difficulty"},
 		{toml.Key{"stratum", "tls"}, c.Stratum.TLS == TLSAuto || c.Stratum.TLS == TLSOff, "want \"auto\" or \"off\""},
 		{toml.Key{"stratum", "cert"}, (c.Stratum.Cert == "") == (c.Stratum.Key == ""), "want cert and key, or neither: then this box makes a certificate for itself"},
+		{toml.Key{"stratum", "devices"}, !slices.ContainsFunc(c.Stratum.Devices, func(d StratumDevice) bool { return !d.ok() }), "want start and floor of 0 or more, start not below floor, and an extranonce2 of 0, 4 or 8"},
 		{toml.Key{"stratum", "max_sessions"}, c.Stratum.MaxSessions >= 1, "want at least 1"},
 		{toml.Key{"stratum", "max_coinbase"}, c.Stratum.MaxCoinbase >= 128 && c.Stratum.MaxCoinbase <= 16_384, "want 128 to 16384 bytes; above 220 some devices stop mining"},
 	}

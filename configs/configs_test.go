@@ -38,6 +38,7 @@ func TestBrokenConfigNamesLineAndColumn(t *testing.T) {
 		"syntax":                       {"network = \n", Error{Line: 1, Column: 11, Reason: "expected value"}},
 		"twice":                        {"data = \"a\"\ndata = \"b\"\n", Error{Line: 2, Column: 1, Reason: "already"}},
 		"value out of range":           {"[miner]\n# comment\nthreads = -1\n", Error{Line: 3, Column: 1, Reason: "miner.threads: want 0 to 4096"}},
+		"device below its floor":       {"[[stratum.devices]]\nagent = \"x\"\nstart = 1.0\nfloor = 2.0\n", Error{Line: 1, Column: 1, Reason: "stratum.devices: want start and floor"}},
 		"coinbase for no output":       {"[stratum]\nmax_coinbase = 127\n", Error{Line: 2, Column: 1, Reason: "stratum.max_coinbase: want 128 to 16384 bytes"}},
 		"coinbase for no device":       {"[stratum]\nmax_coinbase = 16385\n", Error{Line: 2, Column: 1, Reason: "stratum.max_coinbase: want 128 to 16384 bytes"}},
 		"no kernel":                    {"[miner]\nkernel = \"\"\n", Error{Line: 2, Column: 1, Reason: `miner.kernel: want "auto" or the name`}},
@@ -110,6 +111,7 @@ func TestConfigRoundTrip(t *testing.T) {
 		Etcd: []string{"https://a:2379", "https://b:2379", "https://c:2379"}, CA: "ca", Cert: "cert", Key: "key",
 		Username: "box", PasswordFile: "password", State: "cluster.pin", Prefix: "/qcity", AllowSingleMember: true,
 	}
+	c.Stratum.Devices = []StratumDevice{{Agent: "Rig/", Start: 64, Floor: 1, Extranonce2: 4}}
 	c.Signer.Keys = []SignerKey{{PublicKey: "secp256k1:02", Token: "t", Serial: "s", Label: "l", ID: "01", PIN: "file:pin"}}
 	file := filepath.Join(t.TempDir(), FileName)
 	if err := c.Write(file); err != nil {

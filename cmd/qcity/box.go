@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -162,6 +163,9 @@ func (b *box) openMining(file string, before *succession) error {
 			Difficulty: stratum.VardiffConfig{
 				Start: b.cfg.Stratum.StartDifficulty, Min: b.cfg.Stratum.MinDifficulty, Max: b.cfg.Stratum.MaxDifficulty,
 			},
+		}
+		for _, d := range b.cfg.Stratum.Devices {
+			c.Devices = append(c.Devices, stratum.Device{Agent: strings.ToLower(d.Agent), Class: "configured", Start: d.Start, Floor: d.Floor, Extranonce2: d.Extranonce2})
 		}
 		if b.account.solo {
 			c.Personal = b.account.personal
