@@ -13,12 +13,25 @@ import (
 // until polls a condition that another process brings about.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+	retry(t, func() error {
+		if !ok() {
+			return fmt.Errorf("waited in vain: %s", what)
+		}
+		return nil
+	})
+}
+
+// retry polls what another process brings about, and ends the test with the last
+// error if it does not come.
+func retry(t testing.TB, f func() error) {
+	t.Helper()
+	var err error
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); pause(int64(10 * time.Millisecond)) {
-		if ok() {
+		if err = f(); err == nil {
 			return
 		}
 	}
-	t.Fatalf("waited in vain: %s", what)
+	t.Fatal(err)
 }
 
 // family returns the processes below pid.

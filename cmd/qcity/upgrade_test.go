@@ -52,22 +52,6 @@ func dialMinerAs(t testing.TB, address, worker string) *lineMiner {
 	return m
 }
 
-// retry calls f until it returns nil, for as long as a test may take for one step.
-func retry(t testing.TB, f func() error) {
-	t.Helper()
-	end := time.Now().Add(limit)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 func (m *lineMiner) decode(raw json.RawMessage, v any) {
 	m.t.Helper()
 	if err := json.Unmarshal(raw, v); err != nil {
